@@ -1,0 +1,72 @@
+/** Pure. Names of things and where they live in storage (the design's "Names in storage"). */
+import { assert, TidemarkError } from '../errors.ts';
+
+const NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
+
+/** @throws TidemarkError NAME_INVALID. Names become parts of blob names, so they hold no slash and no `..`. */
+export function requireName(role: 'group' | 'machine' | 'disk' | 'policy' | 'point', value: string): string {
+  if (!NAME.test(value) || value.includes('..')) {
+    throw new TidemarkError('NAME_INVALID', `${JSON.stringify(value.slice(0, 80))} is no valid ${role} name`);
+  }
+  return value;
+}
+
+/** One source disk of one group. */
+export interface DiskKey {
+  readonly group: string;
+  readonly machine: string;
+  readonly disk: string;
+}
+
+/** One replication log: a disk in one epoch (new at each initial replication or resync). */
+export interface LogStream extends DiskKey {
+  readonly epoch: number;
+}
+
+export const diskLabel = (key: { readonly machine: string; readonly disk: string }): string =>
+  `${key.machine}/${key.disk}`;
+
+/** First part of every blob name in the design is the container. */
+export const CONTAINERS = {
+  logs: 'replication-logs',
+  seeds: 'seed-disks',
+  catalog: 'catalog',
+} as const;
+
+/** Largest sequence that fits the 12 digits of a segment's name. */
+export const MAX_SEQUENCE = 999_999_999_999;
+/** Largest epoch that fits the 8 digits of a segment's name. */
+export const MAX_EPOCH = 99_999_999;
+
+/** Prefix of a stream's segments inside the logs container, with a trailing slash. */
+export function streamPrefix(stream: LogStream): string {
+  assert(Number.isInteger(stream.epoch) && stream.epoch >= 1 && stream.epoch <= MAX_EPOCH, 'epoch out of range');
+  return `${stream.group}/${stream.machine}/${stream.disk}/${String(stream.epoch).padStart(8, '0')}/`;
+}
+
+export function segmentName(stream: LogStream, sequence: number): string {
+  assert(Number.isInteger(sequence) && sequence >= 1 && sequence <= MAX_SEQUENCE, 'sequence out of range');
+  return `${streamPrefix(stream)}${String(sequence).padStart(12, '0')}.seg`;
+}
+
+/** The sequence in a segment's blob name below `streamPrefix`, or undefined when the name is none of ours. */
+export function sequenceOfSegmentName(stream: LogStream, name: string): number | undefined {
+  const match = /^(\d{12})\.seg$/.exec(name.slice(streamPrefix(stream).length));
+  const sequence = match === null ? 0 : Number(match[1]);
+  return sequence >= 1 ? sequence : undefined;
+}
+
+/** Name of the seed blob inside the seeds container. */
+export const seedName = (key: DiskKey): string => `${key.group}/${key.machine}/${key.disk}.vhd`;
+
+/** Names of documents inside the catalog container. */
+export const catalogName = {
+  policy: (policy: string): string => `policies/${policy}.json`,
+  policies: 'policies/',
+  group: (group: string): string => `groups/${group}.json`,
+  groups: 'groups/',
+  progress: (group: string): string => `progress/${group}.json`,
+  points: (group: string): string => `points/${group}/`,
+  manifest: (group: string, point: string): string => `points/${group}/${point}.json`,
+  changes: (group: string, point: string): string => `points/${group}/${point}.changes`,
+} as const;
