@@ -1,0 +1,71 @@
+/** Pure. What an answer of storage, or its absence, means: outcome to handle, failure to repeat, or error to report. */
+import { RestError } from '@azure/storage-blob';
+import { TidemarkError } from '../errors.ts';
+
+/** HTTP status of a refusal, 0 when no answer came. */
+export const statusOf = (error: unknown): number => (error instanceof RestError ? (error.statusCode ?? 0) : 0);
+
+/** Storage's own error code (`x-ms-error-code`), or the code of the socket error; empty when there is none. */
+export function codeOf(error: unknown): string {
+  if (error instanceof RestError) {
+    const details = error.details as { readonly errorCode?: unknown } | undefined;
+    return typeof details?.errorCode === 'string' ? details.errorCode : (error.code ?? '');
+  }
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+  return typeof code === 'string' ? code : '';
+}
+
+/** The blob, the snapshot or its container does not exist. */
+export const isMissing = (error: unknown): boolean => statusOf(error) === 404;
+
+export const isContainerMissing = (error: unknown): boolean =>
+  isMissing(error) && codeOf(error) === 'ContainerNotFound';
+
+/** The lease that was sent is not the blob's lease (any more), or a lease was needed and none was sent. */
+export const isLeaseRefusal = (error: unknown): boolean =>
+  (statusOf(error) === 409 || statusOf(error) === 412) && codeOf(error).startsWith('Lease');
+
+/** If-Match or If-None-Match did not hold. */
+export const isConditionRefusal = (error: unknown): boolean =>
+  (statusOf(error) === 412 && !isLeaseRefusal(error)) ||
+  (statusOf(error) === 409 && codeOf(error) === 'BlobAlreadyExists');
+
+/**
+ * - `final`: an answer that a repetition would not change.
+ * - `unprocessed`: the request was not carried out; it may be sent again whatever it is.
+ * - `unknown`: no answer, or one that does not say; the request may have been carried out, now or a little later.
+ */
+export type FailureKind = 'final' | 'unprocessed' | 'unknown';
+
+/** No connection came about, so nothing was sent. */
+const NOT_CONNECTED = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+
+export function failureKind(error: unknown): FailureKind {
+  if (error instanceof TidemarkError || error instanceof TypeError || error instanceof RangeError) return 'final';
+  const status = statusOf(error);
+  if (status === 429 || status === 503) return 'unprocessed';
+  if (status === 408 || status >= 500) return 'unknown';
+  // A 2xx here is an answer that broke off or could not be parsed.
+  if (status >= 300) return 'final';
+  return NOT_CONNECTED.has(codeOf(error)) ? 'unprocessed' : 'unknown';
+}
+
+/**
+ * The one place where answers of storage become errors of the catalogue.
+ * @param action what was asked for and of which blob, without secrets
+ */
+export function storageError(error: unknown, action: string): TidemarkError {
+  if (error instanceof TidemarkError) return error;
+  const status = statusOf(error);
+  const code = codeOf(error);
+  const said = status === 0 ? code || nameOf(error) : `${status} ${code}`.trim();
+  const message = `${action}: ${said}`;
+  const options = { cause: error, details: { status, storageCode: code } };
+  if (isLeaseRefusal(error)) return new TidemarkError('OWNERSHIP_LOST', message, options);
+  if (isConditionRefusal(error)) return new TidemarkError('CONFLICT', message, options);
+  if (isMissing(error)) return new TidemarkError('BLOB_MISSING', message, options);
+  const unavailable = failureKind(error) !== 'final' || status === 401 || status === 403 || status === 409;
+  return new TidemarkError(unavailable ? 'STORAGE_UNAVAILABLE' : 'ASSERTION', message, options);
+}
+
+const nameOf = (error: unknown): string => (error instanceof Error ? error.message : 'no answer');

@@ -1,0 +1,213 @@
+/** Pure. What is wanted of a consistency group: its document, and the rules for its machines, disks and pins. */
+import { z } from 'zod';
+import { assert, TidemarkError } from '../errors.ts';
+import { MAX_EPOCH, requireName } from '../model/names.ts';
+import { MAX_DISK_BYTES, MIB, requireDiskSize } from '../model/sizes.ts';
+import { isoFromUs, usFromIso } from '../model/time.ts';
+import type { Hold } from '../retention/plan.ts';
+
+/** ASR: at most 16 machines share recovery points. */
+export const MAX_MACHINES = 16;
+/** Our choice: the largest Azure virtual machines take 64 data disks. */
+export const MAX_DISKS_PER_MACHINE = 64;
+/** Our choice: the document stays small, and whoever needs more pins needs a longer retention. */
+export const MAX_PINS = 1000;
+/** Our choice: a pin's owner and reason are each one line. */
+export const MAX_PIN_TEXT_CHARS = 200;
+
+const name = z.string().min(1).max(63);
+const epoch = z.number().int().min(1).max(MAX_EPOCH);
+const line = z.string().min(1).max(MAX_PIN_TEXT_CHARS);
+const time = z.iso.datetime();
+
+const diskSchema = z.strictObject({
+  disk: name,
+  sizeBytes: z.number().int().min(MIB).max(MAX_DISK_BYTES).multipleOf(MIB),
+  /** New at each initial replication and resync. */
+  epoch,
+});
+
+const pinSchema = z.strictObject({
+  point: z.string().min(1),
+  owner: line,
+  reason: line,
+  /** Wall-clock time from which on it holds no longer; null: until it is unpinned. */
+  expiresAt: time.nullable(),
+  createdAt: time,
+});
+
+export const groupDocumentSchema = z.strictObject({
+  version: z.literal(1),
+  group: name,
+  policy: name,
+  wanted: z.enum(['active', 'paused', 'disabled']),
+  machines: z
+    .array(z.strictObject({ machine: name, disks: z.array(diskSchema).min(1).max(MAX_DISKS_PER_MACHINE) }))
+    .min(1)
+    .max(MAX_MACHINES),
+  pins: z.array(pinSchema).max(MAX_PINS),
+  createdAt: time,
+  /**
+   * All points, seed disks, logs and progress of epochs before this one are to be deleted by the group's owner; absent: nothing is.
+   * It stays when the group is protected again, with epochs from here on, so that a deletion under way never meets new data.
+   */
+  discardBeforeEpoch: epoch.optional(),
+});
+
+export type GroupDocument = Readonly<z.infer<typeof groupDocumentSchema>>;
+export type GroupMachine = GroupDocument['machines'][number];
+export type Pin = GroupDocument['pins'][number];
+
+export interface ProtectRequest {
+  readonly group: string;
+  readonly policy: string;
+  readonly machines: readonly {
+    readonly machine: string;
+    readonly disks: readonly { readonly disk: string; readonly sizeBytes: number }[];
+  }[];
+  /** Wall clock. */
+  readonly nowUs: number;
+}
+
+/**
+ * The document of a newly protected group. One that was disabled before goes on with the next epoch, and with its pins.
+ *
+ * @throws TidemarkError NAME_INVALID; GROUP_INVALID for numbers, sizes and doubled names, and for a kept disk that changed its
+ * size; GROUP_EXISTS unless `previous` is disabled.
+ */
+export function protectedGroup(request: ProtectRequest, previous: GroupDocument | undefined): GroupDocument {
+  checkRequest(request);
+  if (previous !== undefined) {
+    if (previous.wanted !== 'disabled') {
+      throw new TidemarkError('GROUP_EXISTS', `group ${request.group} is protected already (${previous.wanted})`);
+    }
+    checkKeptSizes(request, previous);
+  }
+  const epoch = previous === undefined ? 1 : lastEpoch(previous) + 1;
+  assert(epoch <= MAX_EPOCH, `group ${request.group} has used up its epochs`);
+  const discard = previous?.discardBeforeEpoch;
+  return {
+    version: 1,
+    group: request.group,
+    policy: request.policy,
+    wanted: 'active',
+    machines: request.machines.map(({ machine, disks }) => ({
+      machine,
+      disks: disks.map(({ disk, sizeBytes }) => ({ disk, sizeBytes, epoch })),
+    })),
+    pins: previous?.pins ?? [],
+    createdAt: isoFromUs(request.nowUs),
+    ...(discard === undefined ? {} : { discardBeforeEpoch: discard }),
+  };
+}
+
+/** The highest epoch that any disk of the group has had. */
+export const lastEpoch = (group: GroupDocument): number =>
+  Math.max(...group.machines.flatMap(({ disks }) => disks.map(({ epoch }) => epoch)));
+
+function checkRequest({ group, policy, machines }: ProtectRequest): void {
+  requireName('group', group);
+  requireName('policy', policy);
+  requireCount(`group ${group}`, 'machines', machines.length, MAX_MACHINES);
+  requireUnique(
+    `group ${group}`,
+    'machine',
+    machines.map(({ machine }) => requireName('machine', machine)),
+  );
+  for (const { machine, disks } of machines) {
+    requireCount(`machine ${machine}`, 'disks', disks.length, MAX_DISKS_PER_MACHINE);
+    requireUnique(
+      `machine ${machine}`,
+      'disk',
+      disks.map(({ disk }) => requireName('disk', disk)),
+    );
+    for (const { disk, sizeBytes } of disks) requireDiskSize(`${machine}/${disk}`, sizeBytes);
+  }
+}
+
+function requireCount(where: string, what: string, count: number, max: number): void {
+  if (count >= 1 && count <= max) return;
+  throw new TidemarkError('GROUP_INVALID', `${where} has ${count} ${what}, but must have 1 to ${max}`);
+}
+
+function requireUnique(where: string, what: string, names: readonly string[]): void {
+  const doubled = names.find((name, index) => names.indexOf(name) !== index);
+  if (doubled !== undefined) throw new TidemarkError('GROUP_INVALID', `${where} names ${what} ${doubled} twice`);
+}
+
+/** A seed disk with points keeps its size. */
+function checkKeptSizes(request: ProtectRequest, previous: GroupDocument): void {
+  for (const { machine, disks } of request.machines) {
+    const before = previous.machines.find((known) => known.machine === machine)?.disks ?? [];
+    for (const { disk, sizeBytes } of disks) {
+      const kept = before.find((known) => known.disk === disk && known.epoch >= (previous.discardBeforeEpoch ?? 1));
+      if (kept === undefined || kept.sizeBytes === sizeBytes) continue;
+      throw new TidemarkError(
+        'GROUP_INVALID',
+        `disk ${machine}/${disk} has kept points with ${kept.sizeBytes} bytes and cannot have ${sizeBytes}; give it a new name`,
+      );
+    }
+  }
+}
+
+/** Pins that still hold at `nowUs` (wall clock). */
+export const livePins = (group: GroupDocument, nowUs: number): readonly Pin[] =>
+  group.pins.filter(({ expiresAt }) => expiresAt === null || usFromIso(expiresAt) > nowUs);
+
+/** A group's pins as the retention planner takes them. */
+export function holdsOf(group: GroupDocument): readonly Hold[] {
+  return group.pins.map(({ point, owner, reason, expiresAt }) => ({
+    point,
+    kind: 'pin',
+    owner,
+    reason,
+    expiresAtUs: expiresAt === null ? null : usFromIso(expiresAt),
+  }));
+}
+
+export interface PinRequest {
+  readonly group: string;
+  /** Id of a point that exists; the caller has looked. */
+  readonly point: string;
+  readonly owner: string;
+  readonly reason: string;
+  /** Wall clock; null: until it is unpinned. */
+  readonly expiresAtUs: number | null;
+  /** Wall clock. */
+  readonly nowUs: number;
+}
+
+/**
+ * The group with one pin more. An owner has one pin per point: pinning again replaces it. Pins that have expired are dropped.
+ *
+ * @throws TidemarkError NAME_INVALID, PIN_INVALID; GROUP_DISABLED when the group's points are being deleted.
+ */
+export function withPin(group: GroupDocument, request: PinRequest): GroupDocument {
+  const { point, owner, reason, expiresAtUs, nowUs } = request;
+  requireName('point', point);
+  requireLine('owner', owner);
+  requireLine('reason', reason);
+  if (expiresAtUs !== null && expiresAtUs <= nowUs) {
+    throw new TidemarkError('PIN_INVALID', `the pin would end at ${isoFromUs(expiresAtUs)}, which is over`);
+  }
+  if (group.wanted === 'disabled' && (group.discardBeforeEpoch ?? 0) > lastEpoch(group)) {
+    throw new TidemarkError('GROUP_DISABLED', `group ${group.group} is disabled and its points are being deleted`);
+  }
+  const others = livePins(group, nowUs).filter((pin) => pin.point !== point || pin.owner !== owner);
+  if (others.length >= MAX_PINS) {
+    throw new TidemarkError(
+      'PIN_INVALID',
+      `group ${group.group} has ${others.length} pins, and ${MAX_PINS} is the limit`,
+    );
+  }
+  const expiresAt = expiresAtUs === null ? null : isoFromUs(expiresAtUs);
+  return { ...group, pins: [...others, { point, owner, reason, expiresAt, createdAt: isoFromUs(nowUs) }] };
+}
+
+function requireLine(what: string, text: string): void {
+  if (text.length <= MAX_PIN_TEXT_CHARS && /\S/.test(text) && !/\p{Cc}/u.test(text)) return;
+  throw new TidemarkError(
+    'PIN_INVALID',
+    `the ${what} of a pin is one line of 1 to ${MAX_PIN_TEXT_CHARS} characters without control characters`,
+  );
+}

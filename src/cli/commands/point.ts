@@ -1,0 +1,173 @@
+/** `tidemark point …`: list, look at, export and pin recovery points. */
+import type { Command } from 'commander';
+import { getGroup, livePins, pinPoint, unpinPoint } from '../../catalog/groups.ts';
+import { TidemarkError } from '../../errors.ts';
+import { formatBytes } from '../../model/sizes.ts';
+import { exportDisk, selectDisk } from '../../points/export.ts';
+import { POINT_KINDS, summarize, type Manifest } from '../../points/manifest.ts';
+import { listPoints, requirePoint } from '../../points/point-store.ts';
+import type { Runtime } from '../../runtime.ts';
+import type { CliContext } from '../context.ts';
+import { printJson, printLine, printTable, stageProgress } from '../output.ts';
+import { withRuntime } from '../with-runtime.ts';
+
+export function register(program: Command, context: CliContext): void {
+  const point = program.command('point').description('recovery points');
+  registerList(point, context);
+  registerShow(point, context);
+  registerExport(point, context);
+  registerPins(point, context);
+}
+
+function registerList(point: Command, context: CliContext): void {
+  point
+    .command('list <group>')
+    .description('all points, oldest first')
+    .option('--kind <kind>', POINT_KINDS.join('|'))
+    .action(async (group: string, { kind }: { kind?: string }) => {
+      if (kind !== undefined && !POINT_KINDS.some((known) => known === kind)) {
+        throw new TidemarkError('USAGE', `--kind ${kind}: a kind is one of ${POINT_KINDS.join(', ')}`);
+      }
+      await withRuntime(context, async (runtime) => {
+        const pinned = await pinnedPoints(runtime, group, context.signal);
+        const manifests = await listPoints(runtime.ports.catalog, group, context.signal);
+        const points = manifests
+          .filter((manifest) => kind === undefined || manifest.kind === kind)
+          .map((manifest) => summarize(manifest, pinned.has(manifest.point)));
+        if (context.json) return printJson(context, points);
+        printTable(
+          context,
+          ['point', 'kind', 'cut', 'changed', 'pinned', 'verified'],
+          points.map(({ id, kind: of, cut, disks, pinned: isPinned, verified }) => [
+            id,
+            of,
+            cut,
+            formatBytes(disks.reduce((sum, disk) => sum + disk.changedBytes, 0)),
+            isPinned ? 'yes' : '',
+            verified === null ? 'never' : `${verified.ok ? 'ok' : 'DAMAGED'} ${verified.at}`,
+          ]),
+        );
+      });
+    });
+}
+
+function registerShow(point: Command, context: CliContext): void {
+  point
+    .command('show <group> <point>')
+    .description('one point: its cut, disks and places in the log')
+    .action(async (group: string, id: string) => {
+      await withRuntime(context, async (runtime) => {
+        const manifest = await requirePoint(runtime.ports.catalog, group, id, context.signal);
+        const pinned = (await pinnedPoints(runtime, group, context.signal)).has(id);
+        if (context.json) return printJson(context, { ...summarize(manifest, pinned), manifest });
+        printPoint(context, manifest, pinned);
+      });
+    });
+}
+
+function printPoint(context: CliContext, manifest: Manifest, pinned: boolean): void {
+  printLine(
+    context,
+    `${manifest.point}: ${manifest.kind}-consistent, cut at ${manifest.cut}${pinned ? ', pinned' : ''}`,
+  );
+  if (manifest.mark !== null) printLine(context, `mark      ${manifest.mark}`);
+  printLine(context, `created   ${manifest.created}`);
+  printLine(context, `previous  ${manifest.previousPoint ?? 'none'}`);
+  printTable(
+    context,
+    ['disk', 'size', 'changed', 'snapshot', 'log position'],
+    manifest.disks.map((disk) => [
+      `${disk.machine}/${disk.disk}`,
+      formatBytes(disk.sizeBytes),
+      formatBytes(disk.changedBytes),
+      disk.snapshot,
+      `epoch ${disk.epoch}, segment ${disk.sequence}, record ${disk.record}`,
+    ]),
+  );
+}
+
+function registerExport(point: Command, context: CliContext): void {
+  point
+    .command('export <group> <point>')
+    .description('write one disk of a point to a file')
+    .requiredOption('--disk <id>', 'disk, or machine/disk')
+    .requiredOption('--out <file>', 'file to write')
+    .option('--format <format>', 'raw|vhd', 'raw')
+    .action(async (group: string, id: string, options: { disk: string; out: string; format: string }) => {
+      const { format } = options;
+      if (format !== 'raw' && format !== 'vhd') throw new TidemarkError('USAGE', `--format ${format}: raw or vhd`);
+      await withRuntime(context, async ({ ports }) => {
+        const manifest = await requirePoint(ports.catalog, group, id, context.signal);
+        const disk = selectDisk(manifest, options.disk);
+        const progress = stageProgress(context);
+        const seed = ports.seeds.reader({ group, machine: disk.machine, disk: disk.disk });
+        const { fileBytes, readBytes } = await exportDisk({
+          seed,
+          manifest,
+          disk,
+          format,
+          outFile: options.out,
+          onProgress: (done, total) => progress.update('export', done, total),
+          signal: context.signal,
+        }).finally(() => progress.stop());
+        const result = {
+          point: id,
+          machine: disk.machine,
+          disk: disk.disk,
+          format,
+          file: options.out,
+          fileBytes,
+          readBytes,
+        };
+        if (context.json) printJson(context, result);
+        else printLine(context, `${options.out}: ${formatBytes(fileBytes)}, ${formatBytes(readBytes)} of it data`);
+      });
+    });
+}
+
+function registerPins(point: Command, context: CliContext): void {
+  point
+    .command('pin <group> <point>')
+    .description('keep a point whatever the retention says')
+    .requiredOption('--reason <text>', 'why')
+    .option('--for <duration>', 'how long, such as 36h or 7d; without it until unpinned')
+    .option('--owner <name>', 'who', context.env['USER'] ?? 'operator')
+    .action(async (group: string, id: string, options: { reason: string; for?: string; owner: string }) => {
+      await withRuntime(context, async ({ ports }) => {
+        await requirePoint(ports.catalog, group, id, context.signal);
+        const nowUs = ports.clock.nowUs();
+        const expiresAtUs = options.for === undefined ? null : nowUs + parseDurationUs(options.for);
+        await pinPoint(
+          ports.catalog,
+          { group, point: id, owner: options.owner, reason: options.reason, expiresAtUs, nowUs },
+          context.signal,
+        );
+        if (context.json) printJson(context, { group, point: id, pinned: true });
+        else printLine(context, `${id} is pinned`);
+      });
+    });
+  point
+    .command('unpin <group> <point>')
+    .description('let the retention decide again')
+    .action(async (group: string, id: string) => {
+      await withRuntime(context, async ({ ports }) => {
+        await unpinPoint(ports.catalog, group, id, context.signal);
+        if (context.json) printJson(context, { group, point: id, pinned: false });
+        else printLine(context, `${id} is not pinned`);
+      });
+    });
+}
+
+async function pinnedPoints({ ports }: Runtime, group: string, signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const document = await getGroup(ports.catalog, group, signal);
+  return new Set(livePins(document, ports.clock.nowUs()).map(({ point }) => point));
+}
+
+const UNIT_SECONDS: Readonly<Record<string, number>> = { m: 60, h: 3600, d: 86_400 };
+
+function parseDurationUs(text: string): number {
+  const match = /^(\d{1,6})([mhd])$/.exec(text);
+  const seconds = match === null ? 0 : Number(match[1]) * (UNIT_SECONDS[match[2] ?? ''] ?? 0);
+  if (seconds === 0) throw new TidemarkError('USAGE', `--for ${text}: a duration is such as 90m, 36h or 7d`);
+  return seconds * 1_000_000;
+}

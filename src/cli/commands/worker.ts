@@ -1,0 +1,50 @@
+/** `tidemark worker run`: drains groups, once or until it is told to stop. */
+import type { Command } from 'commander';
+import { Worker, type GroupOutcome } from '../../worker/worker.ts';
+import type { CliContext } from '../context.ts';
+import { describeError, printJson, printLine } from '../output.ts';
+import { withRuntime } from '../with-runtime.ts';
+
+export function register(program: Command, context: CliContext): void {
+  const worker = program.command('worker').description('drain replication logs and make recovery points');
+  worker
+    .command('run')
+    .description('run until SIGTERM; with --once do everything that is due, then end (3: a group needs attention)')
+    .option('--once', 'do everything that is due, then exit')
+    .option('--group <group...>', 'only these groups')
+    .action(async (options: { once?: boolean; group?: string[] }) => {
+      await withRuntime(context, async ({ ports, settings }) => {
+        const running = new Worker({
+          ports,
+          settings,
+          groups: options.group ?? [],
+          report: (o) => reportOutcome(context, o),
+        });
+        if (options.once !== true) return running.run(context.signal);
+        const outcomes = await running.runOnce(context.signal);
+        context.signal.throwIfAborted();
+        const { counters } = running;
+        if (context.json) {
+          const groups = outcomes.map(({ group, needsResync, error }) => ({
+            group,
+            needsAttention: needsResync || error !== undefined,
+          }));
+          printJson(context, { groups, ...counters });
+        } else {
+          printLine(
+            context,
+            `${outcomes.length} groups; ${counters.segments} segments, ${counters.putRequests} puts and ${counters.clearRequests} clears for ${counters.changes} changes`,
+          );
+        }
+        if (outcomes.some(({ needsResync, error }) => needsResync || error !== undefined)) context.setExitCode(3);
+      });
+    });
+}
+
+function reportOutcome(context: CliContext, { group, error }: GroupOutcome): void {
+  const text =
+    error === undefined
+      ? `group ${group} needs a resync; \`tidemark status ${group}\` says why\n`
+      : `group ${group}: ${describeError(error)}\n`;
+  context.stderr.write(text);
+}

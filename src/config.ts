@@ -1,0 +1,180 @@
+/** Configuration: parsed once, by the composition root, from the environment; everything else gets it passed in. */
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { TidemarkError } from './errors.ts';
+import { MONITORING_TOPIC, readStackConfig, stackEnvironment } from './local/stack-config.ts';
+import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
+import { MIB } from './model/sizes.ts';
+
+export interface Configuration {
+  readonly cacheConnectionString: string;
+  readonly replicaConnectionString: string;
+  readonly serviceBusConnectionString: string;
+  readonly monitoringTopic: string;
+  /** Folder of the local stack; relative to the working directory unless absolute. */
+  readonly home: string;
+  /** True when the storage accounts are on this machine: an emulator without Azure's limits and guarantees. */
+  readonly isLocal: boolean;
+  /** 32 bytes, for sealed replication logs. */
+  readonly logKey?: Buffer;
+  readonly worker: {
+    /** Payload that a worker keeps in memory at most. */
+    readonly payloadBudgetBytes: number;
+    /** Requests in flight per seed disk. */
+    readonly requestsPerDisk: number;
+    /** Requests in flight per storage account. */
+    readonly requestsPerAccount: number;
+    /** Keep to Azure's 500 requests/s and 60 MiB/s per page blob. */
+    readonly limitPageBlobRates: boolean;
+  };
+}
+
+/** The documented limits of worker settings. */
+const MAX_PAYLOAD_BUDGET_MIB = 16_384;
+const MAX_REQUESTS = 256;
+const LOG_KEY_BYTES = 32;
+
+const CONNECTION_NAMES = [
+  'TIDEMARK_CACHE_CONNECTION_STRING',
+  'TIDEMARK_REPLICA_CONNECTION_STRING',
+  'TIDEMARK_SERVICE_BUS_CONNECTION_STRING',
+] as const;
+
+const count = (max: number, fallback: number) =>
+  z
+    .string()
+    .regex(/^\d+$/, 'must be a whole number')
+    .transform(Number)
+    .pipe(z.number().min(1).max(max))
+    .default(fallback);
+
+const flag = z
+  .enum(['true', 'false', '1', '0'])
+  .transform((value) => value === 'true' || value === '1')
+  .optional();
+
+const storageConnectionString = z
+  .string()
+  .refine(
+    (text) => /(?:^|;)(?:AccountName|BlobEndpoint)=/i.test(text),
+    'is no storage connection string (AccountName=…;AccountKey=…)',
+  );
+
+const environmentSchema = z.object({
+  TIDEMARK_CACHE_CONNECTION_STRING: storageConnectionString,
+  TIDEMARK_REPLICA_CONNECTION_STRING: storageConnectionString,
+  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: z
+    .string()
+    .regex(/(?:^|;)Endpoint=sb:\/\//i, 'is no Service Bus connection string (Endpoint=sb://…)'),
+  TIDEMARK_MONITORING_TOPIC: z.string().min(1).default(MONITORING_TOPIC),
+  TIDEMARK_HOME: z.string().min(1).default(DEFAULT_HOME),
+  TIDEMARK_LOG_KEY: z.string().optional(),
+  TIDEMARK_LOG_KEY_FILE: z.string().optional(),
+  TIDEMARK_PAYLOAD_BUDGET_MIB: count(MAX_PAYLOAD_BUDGET_MIB, 256),
+  TIDEMARK_REQUESTS_PER_DISK: count(MAX_REQUESTS, 4),
+  TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
+  TIDEMARK_LIMIT_PAGE_BLOB_RATES: flag,
+});
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Folder of the local stack. */
+export const homeOf = (environment: Environment): string => environment['TIDEMARK_HOME'] || DEFAULT_HOME;
+
+/**
+ * `TIDEMARK_PORT_BASE`, undefined when it is not set.
+ * @throws TidemarkError CONFIG_INVALID
+ */
+export function portBaseOf(environment: Environment): number | undefined {
+  const text = environment['TIDEMARK_PORT_BASE'];
+  if (text === undefined || text === '') return undefined;
+  if (/^\d{1,5}$/.test(text)) return Number(text);
+  throw new TidemarkError('CONFIG_INVALID', `TIDEMARK_PORT_BASE is ${JSON.stringify(text)}; it must be a port`);
+}
+
+/**
+ * Without any `TIDEMARK_*_CONNECTION_STRING`, the local stack that runs in `TIDEMARK_HOME` is used. Empty variables count as not set.
+ * @throws TidemarkError CONFIG_MISSING, CONFIG_INVALID
+ */
+export function parseConfiguration(environment: Environment): Configuration {
+  const given = Object.fromEntries(
+    Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''),
+  );
+  const complete = withConnections(given);
+  const result = environmentSchema.safeParse(complete);
+  if (!result.success) {
+    const what = result.error.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`).join('; ');
+    throw new TidemarkError('CONFIG_INVALID', what);
+  }
+  const values = result.data;
+  const isLocal = isLoopback(values.TIDEMARK_REPLICA_CONNECTION_STRING);
+  const logKey = readLogKey(values.TIDEMARK_LOG_KEY, values.TIDEMARK_LOG_KEY_FILE);
+  return {
+    cacheConnectionString: values.TIDEMARK_CACHE_CONNECTION_STRING,
+    replicaConnectionString: values.TIDEMARK_REPLICA_CONNECTION_STRING,
+    serviceBusConnectionString: values.TIDEMARK_SERVICE_BUS_CONNECTION_STRING,
+    monitoringTopic: values.TIDEMARK_MONITORING_TOPIC,
+    home: values.TIDEMARK_HOME,
+    isLocal,
+    ...(logKey !== undefined && { logKey }),
+    worker: {
+      payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
+      requestsPerDisk: values.TIDEMARK_REQUESTS_PER_DISK,
+      requestsPerAccount: values.TIDEMARK_REQUESTS_PER_ACCOUNT,
+      limitPageBlobRates: values.TIDEMARK_LIMIT_PAGE_BLOB_RATES ?? !isLocal,
+    },
+  };
+}
+
+/** The environment with all connection strings: its own, or those of the running local stack. */
+function withConnections(environment: Environment): Environment {
+  const missing = CONNECTION_NAMES.filter((name) => environment[name] === undefined);
+  if (missing.length === 0) return environment;
+  if (missing.length < CONNECTION_NAMES.length)
+    throw new TidemarkError('CONFIG_MISSING', `${missing.join(', ')} not set`);
+  const home = homeOf(environment);
+  const stack = readStack(home);
+  if (stack === undefined) {
+    throw new TidemarkError(
+      'CONFIG_MISSING',
+      `no TIDEMARK_*_CONNECTION_STRING is set and no local stack runs in ${home}`,
+    );
+  }
+  return { ...stackEnvironment(readStackConfig(), stack.ports), ...environment };
+}
+
+function isLoopback(connectionString: string): boolean {
+  const endpoint = /(?:^|;)BlobEndpoint=([^;]+)/i.exec(connectionString)?.[1];
+  if (endpoint === undefined || !URL.canParse(endpoint)) return false;
+  return /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(new URL(endpoint).hostname);
+}
+
+function readLogKey(text: string | undefined, file: string | undefined): Buffer | undefined {
+  if (text !== undefined && file !== undefined) {
+    throw new TidemarkError('CONFIG_INVALID', 'TIDEMARK_LOG_KEY and TIDEMARK_LOG_KEY_FILE exclude each other');
+  }
+  if (text !== undefined) return requireKey('TIDEMARK_LOG_KEY', decodeKey(text));
+  if (file === undefined) return undefined;
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (cause) {
+    throw new TidemarkError('CONFIG_INVALID', `TIDEMARK_LOG_KEY_FILE: cannot read ${file}`, { cause });
+  }
+  const key = bytes.length === LOG_KEY_BYTES ? bytes : decodeKey(bytes.toString('latin1'));
+  return requireKey('TIDEMARK_LOG_KEY_FILE', key);
+}
+
+/** 64 hex digits or base64 of 32 bytes; undefined when it is neither. */
+function decodeKey(text: string): Buffer | undefined {
+  const trimmed = text.trim();
+  if (/^[0-9a-fA-F]{64}$/.test(trimmed)) return Buffer.from(trimmed, 'hex');
+  if (/^[A-Za-z0-9+/]{43}=?$/.test(trimmed)) return Buffer.from(trimmed, 'base64');
+  return undefined;
+}
+
+/** Never quotes the key. */
+function requireKey(name: string, key: Buffer | undefined): Buffer {
+  if (key?.length === LOG_KEY_BYTES) return key;
+  throw new TidemarkError('CONFIG_INVALID', `${name} must be ${LOG_KEY_BYTES} bytes as 64 hex digits or base64`);
+}

@@ -1,0 +1,190 @@
+/**
+ * Makes the recovery point of a cut. The caller guarantees that every seed holds exactly the disk's content at the cut.
+ *
+ * Snapshots first, then the changes list, then the manifest: the manifest is the commit. Each step finds the work of an earlier,
+ * interrupted attempt and takes it over, since the content of a cut is always the same.
+ */
+import { createHash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+import type { Catalog } from '../catalog/catalog.ts';
+import { totalBytes, type ChangedExtent } from '../coalesce/change-list.ts';
+import { MAX_PUT_BYTES } from '../coalesce/requests.ts';
+import type { LogPosition } from '../drain/log-reader.ts';
+import { assert } from '../errors.ts';
+import { mapAll } from '../map-all.ts';
+import { catalogName, diskLabel, type LogStream } from '../model/names.ts';
+import { isoFromUs } from '../model/time.ts';
+import type { SeedDisk, SeedReader, SnapshotInfo, SnapshotMetadata } from '../seed/seed-store.ts';
+import { encodeChanges } from './changes-file.ts';
+import { pointId, type Cut, type Manifest, type ManifestDisk } from './manifest.ts';
+import { findPoint } from './point-store.ts';
+
+/** Disks whose snapshots are taken at the same time; one blob has one at a time. */
+const DISKS_AT_ONCE = 8;
+
+/** A disk that stands at the cut. */
+export interface DiskAtCut {
+  readonly stream: LogStream;
+  readonly sizeBytes: number;
+  readonly seed: SeedDisk;
+  readonly position: LogPosition;
+  /** Snapshot of the previous point, null before the first. */
+  readonly snapshot: string | null;
+  /** What changed since that snapshot. */
+  readonly changes: readonly ChangedExtent[];
+  /** Snapshots that no manifest names: left by an interrupted attempt. */
+  readonly orphans: readonly SnapshotInfo[];
+}
+
+export interface MakePointOptions {
+  readonly catalog: Catalog;
+  readonly group: string;
+  readonly cut: Cut;
+  readonly disks: readonly DiskAtCut[];
+  readonly previousPoint: string | null;
+  /** Wall-clock time, for people only. */
+  readonly createdAtUs: number;
+  readonly signal: AbortSignal;
+}
+
+/** @returns the manifest that is in the catalog: the new one, or the one that an interrupted attempt had committed */
+export async function makePoint(options: MakePointOptions): Promise<Manifest> {
+  const { catalog, group, cut, disks, signal } = options;
+  const point = pointId(cut);
+  const committed = await findPoint(catalog, group, point, signal);
+  if (committed !== undefined) return requireSameCut(committed, disks);
+
+  const snapshots = await mapAll(disks, DISKS_AT_ONCE, signal, (disk, either) =>
+    snapshotAtCut(disk, cut, point, either),
+  );
+  const extents = await mapAll(disks, DISKS_AT_ONCE, signal, (disk, either, index) =>
+    readBackUnknown(disk.seed, snapshots[index] ?? '', disk.changes, either),
+  );
+  const changes = encodeChanges(
+    disks.map(({ stream }, index) => ({ machine: stream.machine, disk: stream.disk, extents: extents[index] ?? [] })),
+  );
+  await putBlob(catalog, catalogName.changes(group, point), changes, signal);
+
+  const manifest: Manifest = {
+    version: 1,
+    point,
+    group,
+    kind: cut.kind,
+    cutUs: cut.cutUs,
+    cut: isoFromUs(cut.cutUs),
+    mark: cut.mark,
+    created: isoFromUs(options.createdAtUs),
+    previousPoint: options.previousPoint,
+    disks: disks.map((disk, index): ManifestDisk => ({ ...diskAt(disk), snapshot: snapshots[index] ?? '' })),
+    changesSha256: createHash('sha256').update(changes).digest('hex'),
+    verified: null,
+  };
+  assert(
+    manifest.disks.every((disk) => disk.snapshot !== ''),
+    'every disk has a snapshot before its manifest is written',
+  );
+  const created = await catalog.create(
+    catalogName.manifest(group, point),
+    Buffer.from(JSON.stringify(manifest, null, 1)),
+    signal,
+  );
+  if (created !== undefined) return manifest;
+  const existing = await findPoint(catalog, group, point, signal);
+  assert(existing !== undefined, `manifest ${point} exists and cannot be read`);
+  return requireSameCut(existing, disks);
+}
+
+const digestAt = (position: LogPosition): string => (position.previous?.digest ?? Buffer.alloc(32)).toString('hex');
+
+function diskAt({ stream, sizeBytes, changes, position }: DiskAtCut): Omit<ManifestDisk, 'snapshot'> {
+  return {
+    machine: stream.machine,
+    disk: stream.disk,
+    sizeBytes,
+    changedBytes: totalBytes(changes),
+    epoch: stream.epoch,
+    sequence: position.sequence,
+    record: position.record,
+    logDigest: digestAt(position),
+  };
+}
+
+/** One log gives one content per cut: a manifest of the same id with another place in the log is a defect, never a second truth. */
+function requireSameCut(manifest: Manifest, disks: readonly DiskAtCut[]): Manifest {
+  for (const disk of disks) {
+    const ours = diskAt(disk);
+    const theirs = manifest.disks.find((d) => d.machine === ours.machine && d.disk === ours.disk);
+    assert(
+      theirs !== undefined &&
+        theirs.epoch === ours.epoch &&
+        theirs.sequence === ours.sequence &&
+        theirs.record === ours.record &&
+        theirs.logDigest === ours.logDigest,
+      `point ${manifest.point} exists with another cut of ${diskLabel(disk.stream)}`,
+    );
+  }
+  return manifest;
+}
+
+async function snapshotAtCut(disk: DiskAtCut, cut: Cut, point: string, signal: AbortSignal): Promise<string> {
+  if (disk.snapshot !== null && disk.changes.length === 0) return disk.snapshot;
+  const { stream, position } = disk;
+  const metadata: SnapshotMetadata = {
+    point,
+    kind: cut.kind,
+    cut: String(cut.cutUs),
+    group: stream.group,
+    machine: stream.machine,
+    disk: stream.disk,
+    position: `${stream.epoch}.${position.sequence}.${position.record}`,
+    digest: digestAt(position),
+  };
+  let adopted: string | undefined;
+  for (const orphan of disk.orphans) {
+    if (orphan.metadata['point'] !== point) continue;
+    const same = Object.entries(metadata).every(([key, value]) => orphan.metadata[key] === value);
+    if (same && adopted === undefined) adopted = orphan.snapshot;
+    else await disk.seed.deleteSnapshot(orphan.snapshot, signal);
+  }
+  return adopted ?? disk.seed.snapshot(metadata, signal);
+}
+
+/** Fills in the checksums that partial overwrites and restarts have lost. */
+async function readBackUnknown(
+  seed: SeedReader,
+  snapshot: string,
+  extents: readonly ChangedExtent[],
+  signal: AbortSignal,
+): Promise<ChangedExtent[]> {
+  const known: ChangedExtent[] = [];
+  for (const extent of extents) {
+    if (extent.checksum === 'unknown') {
+      known.push({ ...extent, checksum: await checksumOf(seed, snapshot, extent, signal) });
+    } else {
+      known.push(extent);
+    }
+  }
+  return known;
+}
+
+async function checksumOf(
+  seed: SeedReader,
+  snapshot: string,
+  { offsetBytes, lengthBytes }: ChangedExtent,
+  signal: AbortSignal,
+): Promise<number> {
+  let checksum = 0;
+  for (let at = 0; at < lengthBytes; at += MAX_PUT_BYTES) {
+    const length = Math.min(MAX_PUT_BYTES, lengthBytes - at);
+    checksum = crc32(await seed.read(snapshot, offsetBytes + at, length, signal), checksum);
+  }
+  return checksum;
+}
+
+/** Writes a blob whatever was there: an interrupted attempt may have cut the same extents differently. */
+async function putBlob(catalog: Catalog, name: string, bytes: Buffer, signal: AbortSignal): Promise<void> {
+  if ((await catalog.create(name, bytes, signal)) !== undefined) return;
+  const existing = await catalog.read(name, signal);
+  const replaced = existing && (await catalog.replace(name, bytes, existing.etag, undefined, signal));
+  assert(replaced !== undefined, `${name} is written by its group's owner only`);
+}

@@ -1,0 +1,89 @@
+/** Pure. The manifest of a recovery point: one blob, and its existence is the point. */
+import { z } from 'zod';
+import type { MarkKind } from '../log/record.ts';
+import { isoFromUs, stampFromUs } from '../model/time.ts';
+
+export const POINT_KINDS = ['crash', 'app', 'latest'] as const;
+export type PointKind = (typeof POINT_KINDS)[number];
+
+const bytes = z.number().int().nonnegative();
+
+export const manifestDiskSchema = z.object({
+  machine: z.string(),
+  disk: z.string(),
+  sizeBytes: bytes,
+  /** Snapshot of the seed blob; the same as the previous point's when nothing changed in between. */
+  snapshot: z.string(),
+  /** Bytes written or zeroed since the previous point (for the first point: since the disk was empty). */
+  changedBytes: bytes,
+  /** The place of the cut in the disk's log: before record `record` of segment `sequence`. */
+  epoch: z.number().int().positive(),
+  sequence: z.number().int().positive(),
+  record: bytes,
+  /** Digest of the last segment wholly before the cut: names everything in the log up to there. */
+  logDigest: z.string(),
+});
+
+export const manifestSchema = z.object({
+  version: z.literal(1),
+  point: z.string(),
+  group: z.string(),
+  kind: z.enum(POINT_KINDS),
+  cutUs: bytes,
+  /** The same for people: ISO 8601 with microseconds. */
+  cut: z.string(),
+  mark: z.string().nullable(),
+  created: z.string(),
+  previousPoint: z.string().nullable(),
+  disks: z.array(manifestDiskSchema).min(1),
+  /** SHA-256 of the `.changes` blob. */
+  changesSha256: z.string(),
+  verified: z.object({ at: z.string(), ok: z.boolean() }).nullable(),
+});
+
+export type Manifest = z.infer<typeof manifestSchema>;
+export type ManifestDisk = z.infer<typeof manifestDiskSchema>;
+
+/** A cut that is to become a point. */
+export interface Cut {
+  readonly kind: PointKind & (MarkKind | 'latest');
+  readonly cutUs: number;
+  /** Id of the mark, for cuts at marks. */
+  readonly mark: string | null;
+}
+
+/** `20261123T043000.000000Z-crash`: points of a group sort by cut. */
+export const pointId = (cut: Pick<Cut, 'kind' | 'cutUs'>): string => `${stampFromUs(cut.cutUs)}-${cut.kind}`;
+
+/** What `point list` shows of a point. */
+export interface PointSummary {
+  readonly id: string;
+  readonly kind: PointKind;
+  readonly cut: string;
+  readonly created: string;
+  readonly disks: readonly { machine: string; disk: string; sizeBytes: number; changedBytes: number }[];
+  readonly pinned: boolean;
+  readonly verified: { readonly at: string; readonly ok: boolean } | null;
+}
+
+export function summarize(manifest: Manifest, pinned: boolean): PointSummary {
+  return {
+    id: manifest.point,
+    kind: manifest.kind,
+    cut: isoFromUs(manifest.cutUs),
+    created: manifest.created,
+    disks: manifest.disks.map(({ machine, disk, sizeBytes, changedBytes }) => ({
+      machine,
+      disk,
+      sizeBytes,
+      changedBytes,
+    })),
+    pinned,
+    verified: manifest.verified,
+  };
+}
+
+/** What the retention planner looks at. */
+export function pointFact({ point, kind, cutUs }: Manifest): { id: string; kind: PointKind; cutUs: number } {
+  return { id: point, kind, cutUs };
+}

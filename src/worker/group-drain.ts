@@ -1,0 +1,280 @@
+/**
+ * The life of an owned group: apply, cut, make the point, prune, report. Its methods run one at a time.
+ *
+ * The order of durable steps (design, "Order of durable steps") is the order of the awaits below; every step writes the progress
+ * document, with the events that report it, before the next one begins.
+ */
+import { replaceDocument } from '../catalog/documents.ts';
+import type { GroupDocument } from '../catalog/groups.ts';
+import { cutRules, decideCut, isSameMark, type CutDecision } from '../cuts/plan.ts';
+import type { WalkLimits } from '../cuts/cursor.ts';
+import { assert } from '../errors.ts';
+import { mapAll } from '../map-all.ts';
+import { catalogName } from '../model/names.ts';
+import { boundaryAtOrAfter, FIVE_MINUTES_US } from '../model/time.ts';
+import { nextBatch } from '../monitoring/cloud-event.ts';
+import { acknowledge, enqueue } from '../monitoring/outbox.ts';
+import type { MonitoringEvent } from '../monitoring/events.ts';
+import { makePoint } from '../points/make-point.ts';
+import { pointId, type Cut } from '../points/manifest.ts';
+import type { Policy } from '../retention/policy.ts';
+import { appIntervalMissed, initialReplication, pointCreated, pointMissed, resyncRequired } from './facts.ts';
+import type { OwnedDisk, OwnedGroup } from './group-owner.ts';
+import type { WorkerPorts, WorkerSettings } from './ports.ts';
+import { progressSchema, storedPosition, type ProgressDocument } from './progress.ts';
+
+/** Messages of one batch that leaves the outbox; storage is written once per batch. */
+const MESSAGES_PER_BATCH = 100;
+
+export interface GroupDrainOptions {
+  readonly owned: OwnedGroup;
+  readonly document: GroupDocument;
+  readonly policy: Policy;
+  readonly ports: WorkerPorts;
+  readonly settings: WorkerSettings;
+  /** Part of the payload budget that this group may use now. */
+  readonly payloadBudgetBytes: number;
+  readonly signal: AbortSignal;
+}
+
+/** What the progress document says of the group as a whole; the disks' part follows from their drains. */
+type GroupFacts = Omit<ProgressDocument, 'version' | 'group' | 'disks' | 'outbox'>;
+
+export class GroupDrain {
+  readonly #options: GroupDrainOptions;
+  readonly #owned: OwnedGroup;
+  /** Saves queue up behind each other: disks that are applied at the same time share one document. */
+  #saving: Promise<void> = Promise.resolve();
+
+  constructor(options: GroupDrainOptions) {
+    this.#options = options;
+    this.#owned = options.owned;
+  }
+
+  /** Whether replication of the group has stopped until a resync. */
+  get needsResync(): boolean {
+    return this.#owned.disks.some((disk) => disk.state === 'resync-required');
+  }
+
+  /**
+   * Everything that is due now: applies what was received, and makes the point of every cut on the way.
+   * @param afterPoint called after each point, for what has to keep pace with a long backlog
+   */
+  async drain(afterPoint: () => Promise<void>): Promise<void> {
+    while (!this.needsResync) {
+      await this.#advance();
+      await this.#beginBoundaries();
+      const decision = await this.#decide();
+      if (decision.do === 'wait') return this.#reportDefects();
+      if (decision.do === 'skip-mark') await this.#skipMark(decision);
+      else {
+        await this.#makePoint(decision);
+        await afterPoint();
+      }
+    }
+  }
+
+  /** Writes the progress document with `facts` changed and `events` queued: one guarded write. */
+  async save(facts: Partial<GroupFacts> = {}, events: readonly MonitoringEvent[] = []): Promise<void> {
+    const write = this.#saving.then(async () => {
+      const { catalog, clock } = this.#options.ports;
+      const owned = this.#owned;
+      const next: ProgressDocument = {
+        ...owned.progress,
+        ...facts,
+        disks: owned.disks.map(diskProgress),
+        outbox: enqueue(owned.progress.outbox, events, clock.nowUs()),
+      };
+      const name = catalogName.progress(owned.group);
+      owned.etag = await replaceDocument(
+        catalog,
+        { name, schema: progressSchema, value: next, etag: owned.etag, lease: owned.lease },
+        this.#options.signal,
+      );
+      owned.progress = next;
+    });
+    this.#saving = write.catch(() => undefined); // the caller has the failure; the group is closed and opened anew
+    await write;
+  }
+
+  /** Sends what waits in the outbox. @throws TidemarkError MESSAGING_UNAVAILABLE; what was not sent stays queued. */
+  async flushOutbox(): Promise<void> {
+    const { topic } = this.#options.ports;
+    for (;;) {
+      const batch = nextBatch(this.#owned.progress.outbox, this.#owned.group, MESSAGES_PER_BATCH);
+      if (batch === undefined) return;
+      await topic.send(batch.messages, this.#options.signal);
+      this.#owned.progress = {
+        ...this.#owned.progress,
+        outbox: acknowledge(this.#owned.progress.outbox, batch.throughSequence),
+      };
+      await this.save();
+    }
+  }
+
+  #limits(): WalkLimits {
+    const { document, policy } = this.#options;
+    return {
+      rules: cutRules(document.machines.length, policy.appConsistentHours),
+      boundaryUs: this.#owned.progress.boundaryUs,
+    };
+  }
+
+  /** Brings every disk to its next stop; as many at once as the payload budget allows. */
+  async #advance(): Promise<void> {
+    const { payloadBudgetBytes, settings, signal } = this.#options;
+    const disks = this.#owned.disks;
+    const atOnce = Math.max(1, Math.min(disks.length, settings.account.concurrency));
+    const limits = this.#limits();
+    await mapAll(disks, atOnce, signal, async (disk, either) => {
+      const wasComplete = disk.drain.place.baseCompleteUs !== null;
+      await disk.drain.advance({
+        limits,
+        windowBytes: payloadBudgetBytes / atOnce / 2,
+        onApplied: (payloadBytes) => this.#onApplied(disk, payloadBytes, wasComplete),
+        signal: either,
+      });
+    });
+  }
+
+  async #decide(): Promise<CutDecision> {
+    const decide = (): CutDecision =>
+      decideCut(
+        this.#owned.disks.map(({ drain }) => ({ label: drain.label, stop: drain.stop })),
+        this.#owned.progress.boundaryUs ?? Number.NaN,
+      );
+    const decision = decide();
+    if (decision.do !== 'wait' || this.#owned.disks.some(({ drain }) => drain.stop.at === 'end')) return decision;
+    for (const { drain } of this.#owned.disks) await drain.lookAhead(this.#limits(), this.#options.signal);
+    return decide();
+  }
+
+  async #onApplied(disk: OwnedDisk, payloadBytes: number, wasComplete: boolean): Promise<void> {
+    if (disk.state !== 'initial-replication') return this.save();
+    disk.baseAppliedBytes += payloadBytes;
+    if (!wasComplete && disk.drain.place.baseCompleteUs !== null) disk.state = 'protected';
+    return this.save({}, initialReplication(disk, this.#owned.disks));
+  }
+
+  /** The first boundary of a group lies behind the initial copies of all its disks. */
+  async #beginBoundaries(): Promise<void> {
+    if (this.#owned.progress.boundaryUs !== null || !this.#limits().rules.boundaries) return;
+    const completes = this.#owned.disks.map(({ drain }) => drain.place.baseCompleteUs);
+    if (completes.some((timeUs) => timeUs === null)) return;
+    const boundaryUs = boundaryAtOrAfter(Math.max(...completes.map((timeUs) => timeUs ?? 0)));
+    await this.save({ boundaryUs });
+    await this.#advance();
+  }
+
+  async #makePoint(decision: Extract<CutDecision, { do: 'cut' }>): Promise<void> {
+    const { ports, policy, signal } = this.#options;
+    const { progress, disks, manifests, group } = this.#owned;
+    const cut: Cut = { kind: decision.kind, cutUs: decision.cutUs, mark: decision.mark };
+    if (progress.newestPoint?.id === pointId(cut)) {
+      return this.#passMarks(decision.mark, [
+        pointMissed({ ...cut, reason: 'same-instant', missingOn: [], intervalHours: policy.appConsistentHours }),
+      ]);
+    }
+    assert(cut.cutUs >= (progress.newestPoint?.cutUs ?? 0), 'cuts of a group ascend');
+    const manifest = await makePoint({
+      catalog: ports.catalog,
+      group,
+      cut,
+      disks: disks.map(({ drain, orphans }) => ({
+        stream: drain.stream,
+        sizeBytes: drain.sizeBytes,
+        seed: drain.seed,
+        position: drain.place.position,
+        snapshot: drain.snapshot,
+        changes: drain.changes,
+        orphans,
+      })),
+      previousPoint: progress.newestPoint?.id ?? null,
+      createdAtUs: ports.clock.nowUs(),
+      signal,
+    });
+    manifests.push(manifest);
+    for (const [index, disk] of disks.entries()) {
+      disk.drain.snapshot = manifest.disks[index]?.snapshot ?? null;
+      disk.drain.changes = [];
+      disk.cut = storedPosition(disk.drain.place.position);
+      disk.orphans = [];
+      if (decision.mark !== null) disk.drain.passMark();
+    }
+    const { facts, missed } = appIntervalMissed(progress, cut, policy.appConsistentHours);
+    await this.save(
+      {
+        ...facts,
+        newestPoint: { id: manifest.point, cutUs: cut.cutUs },
+        boundaryUs: decision.mark === null ? cut.cutUs + FIVE_MINUTES_US : progress.boundaryUs,
+      },
+      [pointCreated(manifest), ...missed],
+    );
+  }
+
+  /** The mark is not on all disks. Before the group's first cut nobody expects a point of it. */
+  async #skipMark(decision: Extract<CutDecision, { do: 'skip-mark' }>): Promise<void> {
+    const intervalHours = this.#options.policy.appConsistentHours;
+    const protectedFromUs = Math.max(...this.#owned.disks.map(({ drain }) => drain.place.baseCompleteUs ?? 0));
+    const events =
+      decision.timeUs < protectedFromUs
+        ? []
+        : [
+            pointMissed({
+              kind: decision.kind,
+              mark: decision.id,
+              cutUs: decision.timeUs,
+              reason: 'mark-missing',
+              missingOn: decision.missingOn,
+              intervalHours,
+            }),
+          ];
+    for (const { drain } of this.#owned.disks) {
+      if (drain.stop.at === 'mark' && isSameMark(drain.stop, decision)) drain.passMark();
+    }
+    await this.save({}, events);
+  }
+
+  async #passMarks(mark: string | null, events: readonly MonitoringEvent[]): Promise<void> {
+    assert(mark !== null, 'two boundaries are never the same instant');
+    for (const { drain } of this.#owned.disks) drain.passMark();
+    await this.save({}, events);
+  }
+
+  /** A log that cannot be trusted stops the group where it was still sound; the points made so far stay. */
+  async #reportDefects(): Promise<void> {
+    const events: MonitoringEvent[] = [];
+    for (const disk of this.#owned.disks) {
+      const { defect, atDefect } = disk.drain;
+      if (!atDefect || defect === undefined) continue;
+      disk.state = 'resync-required';
+      const offset = defect.details['offset'];
+      disk.defect = {
+        code: defect.code,
+        blob: String(defect.details['blob']),
+        offset: typeof offset === 'number' ? offset : null,
+        reason: defect.message,
+      };
+      events.push(resyncRequired(disk.drain.stream, disk.defect));
+    }
+    if (events.length > 0) await this.save({}, events);
+  }
+}
+
+function diskProgress({ drain, state, cut, baseAppliedBytes, trimmedThrough, defect }: OwnedDisk) {
+  const { machine, disk, epoch } = drain.stream;
+  return {
+    machine,
+    disk,
+    epoch,
+    state,
+    applied: storedPosition(drain.place.position),
+    cut,
+    baseCompleteUs: drain.place.baseCompleteUs,
+    watermarkUs: drain.place.watermarkUs,
+    baseAppliedBytes,
+    snapshot: drain.snapshot,
+    trimmedThrough,
+    defect,
+  };
+}

@@ -1,0 +1,171 @@
+/**
+ * Owning a group: the leases, the progress document and the disks as they were left.
+ *
+ * Nothing is trusted that was not read after the leases were taken. An owner that meets an error is closed and opened anew; it never
+ * repairs its memory.
+ */
+import { RateLimit } from '../apply/rate-limit.ts';
+import { SeedWriter } from '../apply/seed-writer.ts';
+import type { Lease } from '../catalog/catalog.ts';
+import { createDocument, readDocument } from '../catalog/documents.ts';
+import type { GroupDocument } from '../catalog/groups.ts';
+import { LogReader } from '../drain/log-reader.ts';
+import { readChangesBetween } from '../drain/read-tables.ts';
+import { assert } from '../errors.ts';
+import { catalogName, diskLabel } from '../model/names.ts';
+import type { Manifest } from '../points/manifest.ts';
+import { listPoints } from '../points/point-store.ts';
+import type { SeedDisk, SnapshotInfo } from '../seed/seed-store.ts';
+import { vhdFooter } from '../seed/vhd-footer.ts';
+import { DiskDrain, type DrainCounters } from './disk-drain.ts';
+import type { WorkerPorts, WorkerSettings } from './ports.ts';
+import {
+  logPosition,
+  newDiskProgress,
+  newProgress,
+  progressSchema,
+  type DiskProgress,
+  type ProgressDocument,
+} from './progress.ts';
+
+/** Segments requested ahead of the one being decoded, per disk. */
+const READ_AHEAD = 3;
+
+export interface OwnedDisk {
+  readonly drain: DiskDrain;
+  /** Snapshots that no manifest names and that a coming point may adopt. */
+  orphans: readonly SnapshotInfo[];
+  /** What the progress document says of the disk beyond its place. */
+  state: DiskProgress['state'];
+  cut: DiskProgress['cut'];
+  baseAppliedBytes: number;
+  trimmedThrough: number;
+  defect: DiskProgress['defect'];
+}
+
+export interface OwnedGroup {
+  readonly group: string;
+  readonly lease: Lease;
+  readonly disks: readonly OwnedDisk[];
+  /** Oldest first. */
+  readonly manifests: Manifest[];
+  progress: ProgressDocument;
+  etag: string;
+  close(signal: AbortSignal): Promise<void>;
+}
+
+export interface OpenOptions {
+  readonly document: GroupDocument;
+  readonly ports: WorkerPorts;
+  readonly settings: WorkerSettings;
+  readonly counters: DrainCounters;
+  readonly signal: AbortSignal;
+}
+
+/** Takes the group away from whoever owns it. @throws TidemarkError when storage refuses or the documents do not fit */
+export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
+  const { document, ports, signal } = options;
+  const { group } = document;
+  const wanted = document.machines.flatMap(({ machine, disks }) => disks.map((disk) => ({ machine, ...disk })));
+  const name = catalogName.progress(group);
+  const fresh = newProgress(group, wanted.map(newDiskProgress), ports.clock.nowUs());
+  await createDocument(ports.catalog, name, progressSchema, fresh, signal); // exists: the usual case
+  const lease = await ports.catalog.takeLease(name, signal);
+  const seeds: SeedDisk[] = [];
+  try {
+    const stored = await readDocument(ports.catalog, name, progressSchema, signal);
+    assert(stored !== undefined, `${name} was there when its lease was taken`);
+    const manifests = await listPoints(ports.catalog, group, signal);
+    const disks: OwnedDisk[] = [];
+    for (const disk of wanted) {
+      const progress = stored.value.disks.find((known) => isSameEpoch(known, disk)) ?? newDiskProgress(disk);
+      const stream = { group, machine: disk.machine, disk: disk.disk, epoch: disk.epoch };
+      const seed = await ports.seeds.open(stream, disk.sizeBytes, vhdFooter(stream, disk.sizeBytes), signal);
+      seeds.push(seed);
+      disks.push(await openDisk({ ...options, progress, seed, sizeBytes: disk.sizeBytes, manifests }));
+    }
+    return {
+      group,
+      lease,
+      disks,
+      manifests: [...manifests],
+      progress: stored.value,
+      etag: stored.etag,
+      close: (closing) => release(lease, seeds, closing),
+    };
+  } catch (error) {
+    await release(lease, seeds, signal);
+    throw error;
+  }
+}
+
+interface DiskEpoch {
+  readonly machine: string;
+  readonly disk: string;
+  readonly epoch: number;
+}
+
+const isSameEpoch = (a: DiskEpoch, b: DiskEpoch): boolean =>
+  a.machine === b.machine && a.disk === b.disk && a.epoch === b.epoch;
+
+async function release(lease: Lease, seeds: readonly SeedDisk[], signal: AbortSignal): Promise<void> {
+  await Promise.all([lease.release(signal), ...seeds.map((seed) => seed.close(signal))]);
+}
+
+interface OpenDiskOptions extends OpenOptions {
+  readonly progress: DiskProgress;
+  readonly seed: SeedDisk;
+  readonly sizeBytes: number;
+  readonly manifests: readonly Manifest[];
+}
+
+async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
+  const { document, ports, settings, counters, progress, seed, sizeBytes, signal } = options;
+  const { machine, disk, epoch } = progress;
+  const stream = { group: document.group, machine, disk, epoch };
+  const source = { store: ports.logStore, stream, diskSizeBytes: sizeBytes, key: settings.key };
+  const position = logPosition(progress.applied);
+  const changes = await readChangesBetween({ ...source, from: logPosition(progress.cut), to: position, signal });
+  const rate = settings.rate === undefined ? undefined : new RateLimit(settings.rate, ports.clock);
+  const { requestsPerDisk, account, key } = settings;
+  const drain = new DiskDrain({
+    stream,
+    sizeBytes,
+    seed,
+    reader: new LogReader({ ...source, readAhead: READ_AHEAD }),
+    writer: new SeedWriter({ seed, requestsPerDisk, account, rate, counters }),
+    key,
+    counters,
+    place: { position, baseCompleteUs: progress.baseCompleteUs, watermarkUs: progress.watermarkUs },
+    snapshot: progress.snapshot,
+    changes,
+  });
+  const { state, cut, baseAppliedBytes, trimmedThrough, defect } = progress;
+  const orphans = await sweepOrphans(seed, options.manifests, signal);
+  return { drain, orphans, state, cut, baseAppliedBytes, trimmedThrough, defect };
+}
+
+/**
+ * Snapshots without a manifest: those of a cut after the newest point are left by an attempt that will be repeated and can adopt
+ * them; all others are what a prune had still to delete. Snapshots that are none of ours stay.
+ */
+async function sweepOrphans(
+  seed: SeedDisk,
+  manifests: readonly Manifest[],
+  signal: AbortSignal,
+): Promise<readonly SnapshotInfo[]> {
+  const referenced = new Set(manifests.flatMap((manifest) => manifest.disks.map(snapshotKey)));
+  const newestCutUs = manifests.at(-1)?.cutUs ?? -1;
+  const adoptable: SnapshotInfo[] = [];
+  for (const info of await seed.listSnapshots(signal)) {
+    const { point, machine, disk, cut } = info.metadata;
+    if (point === undefined || machine === undefined || disk === undefined) continue;
+    if (referenced.has(snapshotKey({ machine, disk, snapshot: info.snapshot }))) continue;
+    if (Number(cut) > newestCutUs) adoptable.push(info);
+    else await seed.deleteSnapshot(info.snapshot, signal);
+  }
+  return adoptable;
+}
+
+const snapshotKey = (disk: { machine: string; disk: string; snapshot: string }): string =>
+  `${diskLabel(disk)}@${disk.snapshot}`;

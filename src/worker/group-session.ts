@@ -1,0 +1,89 @@
+/** One group in this worker's hands: opened, worked on cycle by cycle, closed. */
+import { LEASE_SECONDS } from '../catalog/catalog.ts';
+import type { GroupDocument } from '../catalog/groups.ts';
+import type { Policy } from '../retention/policy.ts';
+import type { DrainCounters } from './disk-drain.ts';
+import { GroupDrain } from './group-drain.ts';
+import { openGroup, type OwnedGroup } from './group-owner.ts';
+import { keepLeases, type KeptLeases } from './lease-keeper.ts';
+import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
+import { prune, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
+
+/** After so many points of a backlog (an hour's), old ones are pruned, the log is trimmed and messages are sent. */
+const POINTS_BETWEEN_UPKEEP = 12;
+
+export interface SessionOptions {
+  readonly document: GroupDocument;
+  readonly policy: Policy;
+  readonly ports: WorkerPorts;
+  readonly settings: WorkerSettings;
+  readonly payloadBudgetBytes: number;
+  readonly counters: DrainCounters;
+  readonly signal: AbortSignal;
+}
+
+export class GroupSession {
+  readonly #owned: OwnedGroup;
+  readonly #leases: KeptLeases;
+  readonly #drain: GroupDrain;
+  readonly #upkeep: UpkeepOptions;
+
+  private constructor(options: SessionOptions, owned: OwnedGroup) {
+    const { ports, policy } = options;
+    this.#owned = owned;
+    this.#leases = keepLeases(owned, ports.clock, options.signal);
+    this.#drain = new GroupDrain({ ...options, owned, signal: this.#leases.signal });
+    const paceBytesPerSecond = pace(options.counters, ports.clock);
+    this.#upkeep = { owned, drain: this.#drain, ports, policy, paceBytesPerSecond, signal: this.#leases.signal };
+  }
+
+  static async open(options: SessionOptions): Promise<GroupSession> {
+    return new GroupSession(options, await openGroup(options));
+  }
+
+  get needsResync(): boolean {
+    return this.#drain.needsResync;
+  }
+
+  /** Everything that is due now. After an error the session must be closed. */
+  async cycle(): Promise<void> {
+    let points = 0;
+    await this.#drain.drain(async () => {
+      if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
+    });
+    await this.#keepUp();
+  }
+
+  /** Prunes and nothing else. */
+  async prune(): Promise<Awaited<ReturnType<typeof prune>>> {
+    const plan = await prune(this.#upkeep);
+    await this.#drain.flushOutbox();
+    return plan;
+  }
+
+  async #keepUp(): Promise<void> {
+    await prune(this.#upkeep);
+    await trimLog(this.#upkeep);
+    await reportHealth(this.#upkeep);
+    await this.#drain.flushOutbox();
+  }
+
+  /** Gives the leases back; what cannot be given back expires. */
+  async close(): Promise<void> {
+    await this.#leases.stop();
+    await this.#owned.close(AbortSignal.timeout((LEASE_SECONDS * 1000) / 6)).catch(() => undefined);
+  }
+}
+
+/** Bytes of log per second since the last call; undefined when none were drained. */
+function pace(counters: DrainCounters, clock: Clock): () => number | undefined {
+  let { logBytes } = counters;
+  let atMs = clock.nowMs();
+  return () => {
+    const bytes = counters.logBytes - logBytes;
+    const seconds = Math.max(1, clock.nowMs() - atMs) / 1000;
+    logBytes = counters.logBytes;
+    atMs = clock.nowMs();
+    return bytes === 0 ? undefined : Math.round(bytes / seconds);
+  };
+}

@@ -1,0 +1,49 @@
+/** Keeps an owner's leases: renews them at a third of their term, and stops the owner when a renewal fails or is late. */
+import { LEASE_SECONDS } from '../catalog/catalog.ts';
+import { TidemarkError } from '../errors.ts';
+import type { OwnedGroup } from './group-owner.ts';
+import type { Clock } from './ports.ts';
+
+const RENEW_AFTER_MS = (LEASE_SECONDS * 1000) / 3;
+/** From the last good renewal: what is left of the term is the margin for a request that is already on its way. */
+const STOP_AFTER_MS = 2 * RENEW_AFTER_MS;
+
+export interface KeptLeases {
+  /** Aborts when the leases may no longer be held; its reason is the error. */
+  readonly signal: AbortSignal;
+  /** Ends the renewals. */
+  stop(): Promise<void>;
+}
+
+export function keepLeases(owned: OwnedGroup, clock: Clock, signal: AbortSignal): KeptLeases {
+  const lost = new AbortController();
+  const stopped = new AbortController();
+  const ending = AbortSignal.any([signal, stopped.signal]);
+  const done = (async () => {
+    while (!ending.aborted) {
+      const renewedAtMs = clock.nowMs();
+      await clock.sleep(RENEW_AFTER_MS, ending);
+      const late = new AbortController();
+      const watch = clock
+        .sleep(STOP_AFTER_MS - (clock.nowMs() - renewedAtMs), AbortSignal.any([ending, late.signal]))
+        .then(() => late.abort(leaseLate(owned.group)))
+        .catch(() => undefined);
+      const renewing = AbortSignal.any([ending, late.signal]);
+      await Promise.all([owned.lease.renew(renewing), ...owned.disks.map(({ drain }) => drain.seed.renew(renewing))]);
+      late.abort();
+      await watch;
+    }
+  })().catch((error: unknown) => {
+    if (!ending.aborted) lost.abort(error);
+  });
+  return {
+    signal: AbortSignal.any([signal, lost.signal]),
+    stop: async () => {
+      stopped.abort();
+      await done;
+    },
+  };
+}
+
+const leaseLate = (group: string): TidemarkError =>
+  new TidemarkError('OWNERSHIP_LOST', `the leases of group ${group} could not be renewed in time`);

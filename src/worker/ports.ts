@@ -1,0 +1,32 @@
+/** What a worker is given: the outside world, and the settings of its limits. */
+import type PQueue from 'p-queue';
+import type { Rate, Waiting } from '../apply/rate-limit.ts';
+import type { Catalog } from '../catalog/catalog.ts';
+import type { LogStore } from '../drain/log-store.ts';
+import type { LogKey } from '../log/seal.ts';
+import type { MessageTopic } from '../monitoring/message-topic.ts';
+import type { SeedStore } from '../seed/seed-store.ts';
+
+/** Wall-clock time in microseconds since 1970, and a way to let it pass. */
+export interface Clock extends Waiting {
+  nowUs(): number;
+}
+
+export interface WorkerPorts {
+  readonly logStore: LogStore;
+  readonly seeds: SeedStore;
+  readonly catalog: Catalog;
+  readonly topic: MessageTopic;
+  readonly clock: Clock;
+}
+
+export interface WorkerSettings {
+  /** Payload in memory over all disks of all groups that are drained at once. */
+  readonly payloadBudgetBytes: number;
+  readonly requestsPerDisk: number;
+  /** One for all groups of a worker: requests in flight to the replica account. */
+  readonly account: PQueue;
+  /** Undefined: no limit (the local stack has none). */
+  readonly rate: Rate | undefined;
+  readonly key: LogKey | undefined;
+}

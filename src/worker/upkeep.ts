@@ -1,0 +1,164 @@
+/** What a group's owner does besides making points: prune them, trim the log behind them, and report how things stand. */
+import { getGroup, holdsOf } from '../catalog/groups.ts';
+import { measureBacklog, type Backlog } from '../drain/backlog.ts';
+import { mapAll } from '../map-all.ts';
+import { HOUR_US, isoFromUs } from '../model/time.ts';
+import type { MonitoringEvent } from '../monitoring/events.ts';
+import { assessHealth, nextHealthEvents, rememberHealth } from '../monitoring/health.ts';
+import { pointFact, type Manifest } from '../points/manifest.ts';
+import { removePoints } from '../points/prune.ts';
+import { planPrune, type Hold, type PrunePlan } from '../retention/plan.ts';
+import type { Policy } from '../retention/policy.ts';
+import type { GroupDrain } from './group-drain.ts';
+import type { OwnedGroup } from './group-owner.ts';
+import type { WorkerPorts } from './ports.ts';
+import { groupState } from './group-state.ts';
+
+/** Distance of two lag reports of an idle group. */
+const LAG_REPORT_US = 60 * 1_000_000;
+const DELETES_IN_FLIGHT = 8;
+
+export interface UpkeepOptions {
+  readonly owned: OwnedGroup;
+  readonly drain: GroupDrain;
+  readonly ports: WorkerPorts;
+  readonly policy: Policy;
+  /** Pace of the drain since the last report, in bytes of log per second; undefined when it had nothing to do. */
+  readonly paceBytesPerSecond: () => number | undefined;
+  readonly signal: AbortSignal;
+}
+
+export function planGroupPrune(
+  manifests: readonly Manifest[],
+  policy: Policy,
+  holds: readonly Hold[],
+  nowUs: number,
+): PrunePlan {
+  return planPrune(manifests.map(pointFact), policy, { holds, nowUs });
+}
+
+/** Decides and removes; the decision is written down first, so that a restart finishes it. */
+export async function prune(options: UpkeepOptions): Promise<PrunePlan> {
+  const { owned, drain, ports, policy, signal } = options;
+  await finishPruning(options);
+  const document = await getGroup(ports.catalog, owned.group, signal); // pins may have come since the cycle began
+  const plan = planGroupPrune(owned.manifests, policy, holdsOf(document), ports.clock.nowUs());
+  if (plan.remove.length === 0) return plan;
+  await drain.save({ pruning: { remove: [...plan.remove], kept: plan.keep.length } });
+  await finishPruning(options);
+  return plan;
+}
+
+async function finishPruning({ owned, drain, ports, signal }: UpkeepOptions): Promise<void> {
+  const { pruning } = owned.progress;
+  if (pruning === null) return;
+  const removed = new Set(pruning.remove.map(({ id }) => id));
+  const keep = owned.manifests.filter(({ point }) => !removed.has(point));
+  await removePoints({
+    catalog: ports.catalog,
+    group: owned.group,
+    remove: [...removed],
+    keep,
+    seeds: new Map(owned.disks.map(({ drain: disk }) => [disk.label, disk.seed])),
+    signal,
+  });
+  owned.manifests.splice(0, owned.manifests.length, ...keep);
+  await drain.save({ pruning: null }, [
+    {
+      type: 'PointsPruned',
+      data: { removed: pruning.remove.map(({ id, reason }) => ({ point: id, reason })), kept: pruning.kept },
+    },
+  ]);
+}
+
+/**
+ * Deletes segments that a committed point contains and whose retention has passed. The newest segment before the cut stays: it is
+ * where a restarted source finds out how far it had come.
+ */
+export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOptions): Promise<void> {
+  const newest = owned.manifests.at(-1);
+  if (newest === undefined) return;
+  const untilUs = newest.cutUs - policy.logRetentionHours * HOUR_US;
+  const contained = owned.manifests.findLast(({ cutUs }) => cutUs <= untilUs);
+  if (contained === undefined) return;
+  let trimmed = false;
+  for (const disk of owned.disks) {
+    const { stream } = disk.drain;
+    const cut = contained.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk);
+    if (cut === undefined || cut.epoch !== stream.epoch) continue;
+    const through = cut.sequence - 2;
+    const sequences = Array.from(
+      { length: Math.max(0, through - disk.trimmedThrough) },
+      (_, i) => disk.trimmedThrough + 1 + i,
+    );
+    if (sequences.length === 0) continue;
+    await mapAll(sequences, DELETES_IN_FLIGHT, signal, (sequence, either) =>
+      ports.logStore.delete(stream, sequence, either),
+    );
+    disk.trimmedThrough = through;
+    trimmed = true;
+  }
+  if (trimmed) await drain.save();
+}
+
+/** Lag at most once a minute, health and RPO when they change. */
+export async function reportHealth({
+  owned,
+  drain,
+  ports,
+  policy,
+  paceBytesPerSecond,
+  signal,
+}: UpkeepOptions): Promise<void> {
+  const { progress, disks } = owned;
+  const nowUs = ports.clock.nowUs();
+  const lagDue = nowUs - progress.lagReportedUs >= LAG_REPORT_US;
+  const backlogs = await mapAll(disks, DELETES_IN_FLIGHT, signal, async ({ drain: disk }, either) => {
+    const backlog = await measureBacklog(ports.logStore, disk.stream, disk.place.position.sequence, either);
+    return { ...backlog, watermarkUs: backlog.watermarkUs ?? disk.place.watermarkUs };
+  });
+  const watermarks = backlogs.map(({ watermarkUs }) => watermarkUs);
+  const completes = disks.map(({ drain: disk }) => disk.place.baseCompleteUs);
+  const report = assessHealth(
+    {
+      nowUs,
+      watermarkUs: watermarks.some((time) => time === null) ? null : Math.min(...watermarks.map(Number)),
+      newestCutUs: progress.newestPoint?.cutUs ?? null,
+      newestAppCutUs: progress.newestAppCutUs,
+      protectedSinceUs: completes.some((time) => time === null) ? null : Math.max(...completes.map(Number)),
+      policy,
+      backlogBytes: backlogs.reduce((sum, { bytes }) => sum + bytes, 0),
+      state: groupState(disks),
+      resyncDisks: disks.filter(({ state }) => state === 'resync-required').map(({ drain: disk }) => disk.label),
+    },
+    progress.health,
+  );
+  const events = [...nextHealthEvents(progress.health, report)];
+  if (lagDue) {
+    const { receivedRpoSeconds, recoverableRpoSeconds, backlogBytes } = report;
+    events.push({
+      type: 'LagReported',
+      data: { receivedRpoSeconds, recoverableRpoSeconds, backlogBytes, disks: lagOfDisks(owned, backlogs) },
+    });
+  }
+  const bytesPerSecond = paceBytesPerSecond() ?? progress.bytesPerSecond;
+  if (events.length === 0 && bytesPerSecond === progress.bytesPerSecond) return;
+  const lagReportedUs = lagDue ? nowUs : progress.lagReportedUs;
+  await drain.save({ health: rememberHealth(report), lagReportedUs, bytesPerSecond }, events);
+}
+
+type LagOfDisk = Extract<MonitoringEvent, { type: 'LagReported' }>['data']['disks'][number];
+
+function lagOfDisks(owned: OwnedGroup, backlogs: readonly Backlog[]): LagOfDisk[] {
+  return owned.disks.map(({ drain: { stream } }, index) => {
+    const backlog = backlogs[index];
+    const watermarkUs = backlog?.watermarkUs ?? null;
+    return {
+      machine: stream.machine,
+      disk: stream.disk,
+      watermark: watermarkUs === null ? null : isoFromUs(watermarkUs),
+      backlogSegments: backlog?.segments ?? 0,
+      backlogBytes: backlog?.bytes ?? 0,
+    };
+  });
+}
