@@ -157,7 +157,7 @@ export const ERROR_CATALOGUE = {
   },
   LOCAL_START_FAILED: {
     class: 'operator',
-    hint: 'read the log file named above; `tidemark local up --fresh` starts with empty data',
+    hint: 'the file or folder named above says more; `tidemark local up --fresh` starts with empty data',
   },
   LOCAL_CHILD_EXITED: {
     class: 'operator',

@@ -2,12 +2,10 @@
 import PQueue from 'p-queue';
 import { STANDARD_PAGE_BLOB } from './apply/rate-limit.ts';
 import { connect } from './azure/connect.ts';
-import { serviceBusClient, ServiceBusTopic } from './azure/service-bus-topic.ts';
+import { openMonitoringTopic } from './azure/service-bus-topic.ts';
 import type { Configuration } from './config.ts';
 import type { LogUpload } from './drain/log-store.ts';
 import { createLogKey } from './log/seal.ts';
-import { MESSAGING_RETRY, type RetryPolicy } from './monitoring/retry.ts';
-import { RetryingTopic } from './monitoring/retrying-topic.ts';
 import { systemClock } from './system-clock.ts';
 import type { WorkerPorts, WorkerSettings } from './worker/ports.ts';
 
@@ -20,15 +18,7 @@ export interface Runtime {
 /** Opens nothing: connections are made by the first call that needs one. @throws TidemarkError for malformed connection strings */
 export function openRuntime(configuration: Configuration): Runtime {
   const storage = connect(configuration);
-  const retry: RetryPolicy = { ...MESSAGING_RETRY, sleep: systemClock.sleep, random: Math.random };
-  const topic = new RetryingTopic(
-    new ServiceBusTopic({
-      connect: () => serviceBusClient(configuration.serviceBusConnectionString),
-      topic: configuration.monitoringTopic,
-      retry,
-    }),
-    retry,
-  );
+  const topic = openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic);
   const { worker, logKey } = configuration;
   return {
     ports: { ...storage, topic, clock: systemClock },

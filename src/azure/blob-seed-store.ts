@@ -7,7 +7,7 @@ import type { SeedDisk, SeedReader, SeedStore, SnapshotMetadata } from '../seed/
 import { type BlobAccount, inContainer } from './blob-account.ts';
 import { takeLease } from './blob-lease.ts';
 import { BlobSeedReader } from './blob-seed-reader.ts';
-import { assertMetadata, assertPut, assertSectors, assertSeed } from './seed-guards.ts';
+import { assertMetadata, assertPut, assertSectors, assertSeed } from '../seed/seed-guards.ts';
 import { isConditionRefusal, isLeaseRefusal, isMissing } from './storage-errors.ts';
 import { bodyInto } from './transfer.ts';
 

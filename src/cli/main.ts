@@ -2,15 +2,39 @@
 import { createInterface } from 'node:readline/promises';
 import { Command, CommanderError } from 'commander';
 import { TidemarkError } from '../errors.ts';
+import * as group from './commands/group.ts';
 import * as local from './commands/local.ts';
+import * as monitor from './commands/monitor.ts';
+import * as point from './commands/point.ts';
+import * as policy from './commands/policy.ts';
+import * as prune from './commands/prune.ts';
+import * as source from './commands/source.ts';
+import * as status from './commands/status.ts';
+import * as worker from './commands/worker.ts';
 import { type CliContext, type ControlledContext, createContext, type GlobalOptions } from './context.ts';
 import { reportError } from './report.ts';
 
 /** One module per noun; each adds its commands to the program. */
-const COMMANDS: readonly { register(program: Command, context: CliContext): void }[] = [local];
+const COMMANDS: readonly { register(program: Command, context: CliContext): void }[] = [
+  local,
+  policy,
+  group,
+  status,
+  source,
+  worker,
+  point,
+  prune,
+  monitor,
+];
 
 /** When a library leaves a socket open, the process ends this long after its command anyway. */
 const EXIT_GRACE_MS = 1000;
+
+/**
+ * A signal sooner after the first one is the same key press: the terminal signals the whole process group, and a launcher such as npx
+ * passes it on once more.
+ */
+const SECOND_SIGNAL_MS = 500;
 
 const SIGNAL_EXIT = { SIGINT: 130, SIGTERM: 143 } as const;
 
@@ -23,9 +47,9 @@ export async function main(argv: string[]): Promise<void> {
     env,
     stdout,
     stderr,
-    isTerminal: stdout.isTTY === true && stderr.isTTY === true,
+    isTerminal: [stdout, stderr].every(({ isTTY }) => isTTY),
     signal,
-    ...(stdin.isTTY === true && stderr.isTTY === true && { ask: (question) => ask(question, signal) }),
+    ...([stdin, stderr].every(({ isTTY }) => isTTY) && { ask: (question) => ask(question, signal) }),
   });
   const code = await runCommand(argv, context);
   process.exitCode = code === 'interrupted' ? exitCodeOfSignal() : code;
@@ -57,7 +81,7 @@ function createProgram(context: ControlledContext): Command {
     })
     .exitOverride();
   program.hook('preAction', (_program, command) => context.applyGlobals(command.optsWithGlobals<GlobalOptions>()));
-  for (const { register } of COMMANDS) register(program, context);
+  for (const command of COMMANDS) command.register(program, context);
   return program;
 }
 
@@ -72,8 +96,13 @@ function endOfParsing(error: CommanderError, context: ControlledContext): number
 function watchSignals(): { signal: AbortSignal; exitCodeOfSignal: () => number } {
   const controller = new AbortController();
   let exitCode = 1;
+  let firstAtMs = Infinity;
   const onSignal = (name: keyof typeof SIGNAL_EXIT): void => {
-    if (controller.signal.aborted) process.exit(SIGNAL_EXIT.SIGINT);
+    if (controller.signal.aborted) {
+      if (performance.now() - firstAtMs >= SECOND_SIGNAL_MS) process.exit(SIGNAL_EXIT.SIGINT);
+      return;
+    }
+    firstAtMs = performance.now();
     exitCode = SIGNAL_EXIT[name];
     controller.abort(new TidemarkError('INTERRUPTED', `stopped by ${name}`));
   };

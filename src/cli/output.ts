@@ -15,24 +15,19 @@ export function printLine(context: Pick<Output, 'stdout'>, line: string): void {
   context.stdout.write(`${line}\n`);
 }
 
+const NO_LINES = Object.fromEntries(
+  ['top', 'bottom', 'left', 'mid', 'right']
+    .flatMap((side) => [side, `${side}-mid`, `${side}-left`, `${side}-right`])
+    .concat('middle')
+    .map((place) => [place, '']),
+);
+
 /** Columns without lines or colours, so that it reads the same on a terminal and in a file. No rows: the head alone. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const lines = new Table({
     head: [...head],
     style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 2 },
-    chars: {
-      ...{ top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '' },
-      ...{
-        'bottom-right': '',
-        left: '',
-        'left-mid': '',
-        mid: '',
-        'mid-mid': '',
-        right: '',
-        'right-mid': '',
-        middle: '',
-      },
-    },
+    chars: NO_LINES,
   });
   for (const row of rows) lines.push(row.map(String));
   return lines
@@ -48,6 +43,12 @@ export function printTable(
   rows: readonly (readonly (string | number)[])[],
 ): void {
   printLine(context, table(head, rows));
+}
+
+/** `CODE: what happened`, for an error that a line of output is about. */
+export function describeError(error: unknown): string {
+  if (error instanceof TidemarkError) return `${error.code}: ${error.message}`;
+  return `UNEXPECTED: ${error instanceof Error ? error.message : String(error)}`;
 }
 
 /** Shows how far long work is. */

@@ -9,10 +9,16 @@ export function reportError(
 ): 1 | 2 | 'interrupted' {
   const interrupted = context.signal.aborted && (error === context.signal.reason || isAbort(error));
   const shown = interrupted ? asTidemarkError(context.signal.reason) : asTidemarkError(error);
-  context.stderr.write(`error[${shown.code}]: ${shown.message}\nhint: ${shown.hint}\n`);
+  context.stderr.write(errorLines(shown));
   if (context.env['TIDEMARK_DEBUG'] === '1') context.stderr.write(`${traceOf(error)}\n`);
   if (interrupted) return 'interrupted';
   return shown.code === 'USAGE' ? 2 : 1;
+}
+
+/** What happened and what to do: two lines. */
+export function errorLines(error: unknown): string {
+  const { code, message, hint } = asTidemarkError(error);
+  return `error[${code}]: ${message}\nhint: ${hint}\n`;
 }
 
 function asTidemarkError(error: unknown): TidemarkError {

@@ -1,13 +1,13 @@
 /** A local stack that outlives the command that starts it, and how any stack is stopped from outside. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ERROR_CATALOGUE, type ErrorCode, TidemarkError } from '../errors.ts';
 import { isAlive, type ProcessIdentity } from './process-identity.ts';
 import type { StackOptions } from './stack.ts';
-import { findStack, leftovers, readStack, releaseHome, type StackState } from './stack-state.ts';
+import { findStack, leftovers, makeFolder, readStack, releaseHome, type StackState } from './stack-state.ts';
 import type { SupervisorOptions, SupervisorReport } from './supervisor.ts';
 
 const SUPERVISOR = fileURLToPath(new URL('./supervisor.ts', import.meta.url));
@@ -25,7 +25,7 @@ const POLL_MS = 25;
 export async function startDetachedStack(options: StackOptions): Promise<StackState> {
   const { signal } = options;
   const home = resolve(options.home);
-  mkdirSync(home, { recursive: true });
+  makeFolder(home);
   const supervisorOptions: SupervisorOptions = { home, portBase: options.portBase, fresh: options.fresh ?? false };
   const log = openSync(join(home, 'supervisor.log'), 'w');
   const child = spawn(process.execPath, [SUPERVISOR, JSON.stringify(supervisorOptions)], {

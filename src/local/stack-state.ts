@@ -59,7 +59,7 @@ export function leftovers(home: string): readonly ProcessIdentity[] {
  * @throws TidemarkError LOCAL_ALREADY_RUNNING
  */
 export function claimHome(home: string, ports: StackState['ports']): StackState {
-  mkdirSync(home, { recursive: true });
+  makeFolder(home);
   const { pid } = process;
   const state: StackState = {
     version: 1,
@@ -82,6 +82,15 @@ export function claimHome(home: string, ports: StackState['ports']): StackState 
     throw alreadyRunning(home, other);
   }
   return state;
+}
+
+/** @throws TidemarkError LOCAL_START_FAILED */
+export function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (cause) {
+    throw new TidemarkError('LOCAL_START_FAILED', `cannot make the folder ${folder}`, { cause });
+  }
 }
 
 /** Replaces `stack.json` at once and whole. */

@@ -1,5 +1,5 @@
 /** The local stack: Azurite and the Service Bus-compatible broker as child processes of this one. */
-import { mkdirSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +16,7 @@ import {
   type StackPorts,
   stackPorts,
 } from './stack-config.ts';
-import { claimHome, leftovers, releaseHome, type StackState, writeState } from './stack-state.ts';
+import { claimHome, leftovers, makeFolder, releaseHome, type StackState, writeState } from './stack-state.ts';
 
 /** Services of a killed stack save their data and end by themselves; they get this long for it. */
 const LEFTOVER_LIMIT_MS = 25_000;
@@ -116,7 +116,7 @@ function running(parts: {
 
 function definitions(home: string, config: StackConfig, ports: StackPorts): ServiceDefinition[] {
   const data = join(home, config.dataFolder);
-  mkdirSync(data, { recursive: true });
+  makeFolder(data);
   const accounts = Object.values(config.accounts).map(({ name, key }) => `${name}:${key}`);
   return [
     {
@@ -124,8 +124,15 @@ function definitions(home: string, config: StackConfig, ports: StackPorts): Serv
       entry: createRequire(import.meta.url).resolve('azurite/dist/src/blob/main.js'),
       // The SDK is newer than the API versions that this Azurite knows. Not --loose: what Azurite does not know shall fail, not pass.
       args: [
-        ...['--blobHost', '127.0.0.1', '--blobPort', String(ports.blob), '--location', data],
-        ...['--skipApiVersionCheck', '--disableTelemetry', '--silent'],
+        '--blobHost',
+        '127.0.0.1',
+        '--blobPort',
+        String(ports.blob),
+        '--location',
+        data,
+        '--skipApiVersionCheck',
+        '--disableTelemetry',
+        '--silent',
       ],
       environment: { AZURITE_ACCOUNTS: accounts.join(';') },
       logFile: join(home, 'azurite.log'),

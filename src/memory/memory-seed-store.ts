@@ -1,6 +1,7 @@
-import { assertMetadata, assertPut, assertSectors, assertSeed } from '../azure/seed-guards.ts';
+import { assertMetadata, assertPut, assertSectors, assertSeed } from '../seed/seed-guards.ts';
 import { assert, TidemarkError } from '../errors.ts';
 import { type DiskKey, seedName } from '../model/names.ts';
+import { SECTOR_BYTES } from '../model/sizes.ts';
 import type { ByteRange, SeedDisk, SeedReader, SeedStore, SnapshotInfo, SnapshotMetadata } from '../seed/seed-store.ts';
 import { type Counter, snapshotTimeOf } from './counter.ts';
 import { MemoryLease } from './memory-lease.ts';
@@ -52,7 +53,7 @@ export class MemorySeedStore implements SeedStore {
   /** The disk as it is now, without its footer, for oracles; undefined when there is none. */
   peek(key: DiskKey): Buffer | undefined {
     const blob = this.#blobs.get(seedName(key));
-    return blob?.image.read(0, blob.blobBytes - 512);
+    return blob?.image.read(0, blob.blobBytes - SECTOR_BYTES);
   }
 }
 

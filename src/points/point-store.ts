@@ -8,7 +8,7 @@ import { manifestSchema, type Manifest } from './manifest.ts';
 /** All manifests of a group, oldest cut first. A point that is pruned meanwhile is left out. */
 export async function listPoints(catalog: Catalog, group: string, signal: AbortSignal): Promise<Manifest[]> {
   const manifests = await readDocuments(catalog, catalogName.points(group), manifestSchema, signal);
-  return manifests.toSorted((a, b) => a.cutUs - b.cutUs || (a.point < b.point ? -1 : 1));
+  return manifests.toSorted(byCutAndOrder);
 }
 
 export async function findPoint(
@@ -33,4 +33,12 @@ export async function requirePoint(
     throw new TidemarkError('POINT_NOT_FOUND', `group ${group} has no point ${JSON.stringify(point)}`);
   }
   return manifest;
+}
+
+/** Points of one instant (a boundary and an app mark on it) stay in the order in which they were made. */
+function byCutAndOrder(a: Manifest, b: Manifest): number {
+  if (a.cutUs !== b.cutUs) return a.cutUs - b.cutUs;
+  if (a.previousPoint === b.point) return 1;
+  if (b.previousPoint === a.point) return -1;
+  return a.point < b.point ? -1 : 1;
 }

@@ -78,18 +78,22 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
     const manifests = await listPoints(ports.catalog, group, signal);
     const disks: OwnedDisk[] = [];
     for (const disk of wanted) {
-      const progress = stored.value.disks.find((known) => isSameEpoch(known, disk)) ?? newDiskProgress(disk);
+      const known = stored.value.disks.find((other) => isSameEpoch(other, disk));
       const stream = { group, machine: disk.machine, disk: disk.disk, epoch: disk.epoch };
       const seed = await ports.seeds.open(stream, disk.sizeBytes, vhdFooter(stream, disk.sizeBytes), signal);
       seeds.push(seed);
+      // A new epoch begins with a base copy of what is not zero, so what the last epoch left must be.
+      if (known === undefined) await seed.clearPages(0, disk.sizeBytes, signal);
+      const progress = known ?? newDiskProgress(disk);
       disks.push(await openDisk({ ...options, progress, seed, sizeBytes: disk.sizeBytes, manifests }));
     }
+    const complete = disks.every(({ drain }) => drain.place.baseCompleteUs !== null);
     return {
       group,
       lease,
       disks,
       manifests: [...manifests],
-      progress: stored.value,
+      progress: complete ? stored.value : { ...stored.value, boundaryUs: null },
       etag: stored.etag,
       close: (closing) => release(lease, seeds, closing),
     };

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ServiceBusClient } from '@azure/service-bus';
+import { ServiceBusClient, type ServiceBusSender } from '@azure/service-bus';
 import { expect } from 'vitest';
 import { codeOf, next, NOTHING, SOON, take, useContract } from './contract-setup.ts';
 
@@ -27,40 +27,28 @@ scenario('limits a batch to 256 KiB', async ({ client }) => {
 
 scenario('keeps properties and every kind of body', async ({ client }) => {
   const date = new Date(1_700_000_000_000);
-  await client.createSender('properties').sendMessages([
-    {
-      body: { a: [1, 'x'] },
-      ...{
-        messageId: 'm1',
-        correlationId: 'c1',
-        subject: 'sub',
-        to: 'to',
-        replyTo: 'rt',
-        contentType: 'application/json',
-      },
-      timeToLive: 60_000,
-      applicationProperties: { text: 'x', integer: 7, float: 1.5, truth: true, date, nothing: null },
-    },
-    { body: 'text' },
-    { body: Buffer.from([1, 2, 3]) },
+  const sent = {
+    body: { a: [1, 'x'] },
+    messageId: 'm1',
+    correlationId: 'c1',
+    subject: 'sub',
+    to: 'to',
+    replyTo: 'rt',
+    contentType: 'application/json',
+    timeToLive: 60_000,
+    applicationProperties: { text: 'x', integer: 7, float: 1.5, truth: true, date, nothing: null },
+  };
+  const annotated: Parameters<ServiceBusSender['sendMessages']>[0] = [
     { body: { v: 42 }, bodyType: 'value' },
     { body: [1, 2], bodyType: 'sequence' },
-  ]);
+  ];
+  const sender = client.createSender('properties');
+  await sender.sendMessages([sent, { body: 'text' }, { body: Buffer.from([1, 2, 3]) }]);
+  await sender.sendMessages(annotated);
   const receiver = client.createReceiver('properties');
   const first = await next(receiver);
-  expect(first).toMatchObject({
-    body: { a: [1, 'x'] },
-    ...{
-      messageId: 'm1',
-      correlationId: 'c1',
-      subject: 'sub',
-      to: 'to',
-      replyTo: 'rt',
-      contentType: 'application/json',
-    },
-    ...{ timeToLive: 60_000, deliveryCount: 0 },
-    applicationProperties: { text: 'x', integer: 7, float: 1.5, truth: true, date: date.getTime(), nothing: null },
-  });
+  const applicationProperties = { ...sent.applicationProperties, date: date.getTime() };
+  expect(first).toMatchObject({ ...sent, deliveryCount: 0, applicationProperties });
   expect(Number(first.expiresAtUtc) - Number(first.enqueuedTimeUtc)).toBe(60_000);
   expect(Number(first.lockedUntilUtc)).toBeGreaterThan(Number(first.enqueuedTimeUtc));
   expect(first.sequenceNumber?.toNumber()).toBe(1);
@@ -90,7 +78,10 @@ scenario('dead-letters with a reason', async ({ client }) => {
   const dead = client.createReceiver('dead-letter', { subQueueType: 'deadLetter' });
   const message = await next(dead);
   expect(message).toMatchObject({
-    ...{ body: 'bad', messageId: 'b', deadLetterReason: 'Schema', deadLetterErrorDescription: 'no disk id' },
+    body: 'bad',
+    messageId: 'b',
+    deadLetterReason: 'Schema',
+    deadLetterErrorDescription: 'no disk id',
     applicationProperties: { extra: 'e' },
   });
   await dead.completeMessage(message);
@@ -246,7 +237,7 @@ scenario('holds scheduled messages back, and forgets cancelled ones', async ({ c
     ['a', 'scheduled'],
     ['c', 'scheduled'],
   ]);
-  expect((await take(receiver, 2)).sort()).toEqual(['a', 'c']);
+  expect(new Set(await take(receiver, 2))).toEqual(new Set(['a', 'c']));
   expect(Date.now()).toBeGreaterThanOrEqual(dueAt.getTime());
 });
 

@@ -96,7 +96,7 @@ scenario('abandons, dead-letters and defers inside of a session', async ({ clien
   await session.abandonMessage(await next(session));
   const first = await next(session);
   expect(first.body).toBe(1);
-  await session.deadLetterMessage(first, { deadLetterReason: 'x' });
+  await session.deadLetterMessage(first, { deadLetterReason: 'x', deadLetterErrorDescription: 'y' });
   const second = await next(session);
   expect(second.body).toBe(2);
   await session.deferMessage(second);

@@ -32,7 +32,7 @@ const codeOf = (fixture: string): string => fixture.split('-')[0] ?? '';
 /** Codes that no single segment can give: two are the reader's, one is about the key itself. */
 const WITHOUT_FIXTURE = ['LOG_SEQUENCE_GAP', 'LOG_SEGMENT_MISSING', 'LOG_KEY_INVALID'];
 
-export function thrownBy(action: () => unknown): TidemarkError {
+function thrownBy(action: () => unknown): TidemarkError {
   try {
     action();
   } catch (error) {

@@ -1,11 +1,10 @@
-import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { decodeSegment } from '../../src/log/decode.ts';
 import { encodeSegment } from '../../src/log/encode.ts';
-import { decodeAll, entriesOf, firstExpectation, secondExpectation, testKey } from './standard.ts';
+import { decodeAll, digested, entriesOf, firstExpectation, secondExpectation, testKey } from './standard.ts';
 
 const folder = fileURLToPath(new URL('../fixtures/log/v1/', import.meta.url));
 const names = readdirSync(folder)
@@ -22,8 +21,6 @@ const Described = z.object({
   chunks: z.array(z.object({ storedBytes: z.number(), rawBytes: z.number(), sha256: z.string() })),
   records: z.array(z.object({ kind: z.string() }).loose()),
 });
-
-const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
 
 describe('segments of format version 1', () => {
   it('are all there', () => {
@@ -55,10 +52,7 @@ describe('segments of format version 1', () => {
         sha256: sha256.toString('hex'),
       })),
     ).toEqual(described.chunks);
-    const entries = entriesOf(bytes, segment, key);
-    expect(
-      entries.map(({ record, data }) => ({ ...record, ...(data === undefined ? {} : { dataSha256: sha256(data) }) })),
-    ).toEqual(described.records);
+    expect(digested(entriesOf(bytes, segment, key))).toEqual(described.records);
     expect(segment.totalBytes).toBe(bytes.length);
   });
 
@@ -73,7 +67,7 @@ describe('segments of format version 1', () => {
       ...(described.chunkBytes === null ? {} : { chunkBytes: described.chunkBytes }),
       ...(key === undefined ? {} : { key }),
     });
-    expect(decodeAll(again.bytes, expected, key)).toEqual(entriesOf(bytes, segment, key));
+    expect(digested(decodeAll(again.bytes, expected, key))).toEqual(described.records);
     // Another zstd may find shorter frames; all other bytes are fixed.
     const hasFrames = segment.chunks.some(({ storedBytes, rawBytes }) => storedBytes < rawBytes);
     if (!hasFrames || process.versions['zstd'] === zstd) expect(again.bytes.equals(bytes)).toBe(true);

@@ -2,7 +2,6 @@
  * Writes the fixtures of the log format: `node test/log/make-fixtures.ts`. Existing files are never written again, since golden files
  * are what older sources have left in a cache account.
  */
-import { createHash } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { decodeSegment } from '../../src/log/decode.ts';
@@ -11,6 +10,7 @@ import type { EncodeOptions, SegmentEntry } from '../../src/log/encode.ts';
 import type { SegmentHeader } from '../../src/log/segment.ts';
 import { badSegments } from './bad-segments.ts';
 import {
+  digested,
   entriesOf,
   firstHeader,
   mixedEntries,
@@ -47,10 +47,7 @@ function golden(name: string, header: SegmentHeader, entries: readonly SegmentEn
       rawBytes,
       sha256: sha256.toString('hex'),
     })),
-    records: entriesOf(bytes, segment, options.key).map(({ record, data }) => ({
-      ...record,
-      ...(data === undefined ? {} : { dataSha256: createHash('sha256').update(data).digest('hex') }),
-    })),
+    records: digested(entriesOf(bytes, segment, options.key)),
   };
   writeNew(`v1/${name}.seg`, bytes);
   writeNew(`v1/${name}.json`, `${JSON.stringify(described, null, 2)}\n`);

@@ -89,3 +89,10 @@ export function entriesOf(bytes: Buffer, segment: DecodedSegment, key?: LogKey):
 export function decodeAll(bytes: Buffer, expected: SegmentExpectation, key?: LogKey): SegmentEntry[] {
   return entriesOf(bytes, decodeSegment(bytes, expected, key), key);
 }
+
+/** Records with the digest of their payload: compares fast, and failures print short. */
+export const digested = (entries: readonly SegmentEntry[]): unknown[] =>
+  entries.map(({ record, data }) => ({
+    ...record,
+    ...(data === undefined ? {} : { dataSha256: createHash('sha256').update(data).digest('hex') }),
+  }));

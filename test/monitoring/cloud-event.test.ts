@@ -31,6 +31,14 @@ describe('cloud events', () => {
     });
   });
 
+  it('carry the severity that subscriptions filter by', () => {
+    const data = { machine: 'web', disk: 'os', blob: 'a.seg', offset: 88, code: 'LOG_CHECKSUM', reason: 'flipped bit' };
+    const [queued] = enqueue(newOutbox(T0_US), [{ type: 'ResyncRequired', data }], T0_US).queued;
+    const message = queued && toMessage(queued, 'shop');
+    expect(message?.applicationProperties).toEqual({ type: 'ResyncRequired', group: 'shop', severity: 'critical' });
+    expect(message?.body).toMatchObject({ severity: 'critical' });
+  });
+
   it('are read back as the events they were', () => {
     const batch = nextBatch(outbox, 'shop', 10);
     const read = batch?.messages.map((message) => readCloudEvent(JSON.parse(JSON.stringify(message.body))));

@@ -30,7 +30,8 @@ describe('memory topic', () => {
     const body = { data: { n: 1 } };
     await topic.send([{ messageId: 'a', subject: 's', body, applicationProperties: {} }], signal);
     body.data.n = 2;
-    expect((await collect(topic, 'a')).length + (await collect(topic, '')).length).toBe(1);
-    expect((await collect(topic, ''))[0]?.body).toEqual({ data: { n: 1 } });
+    const [first] = await collect(topic, '');
+    Object.assign(first ?? {}, { body: 'changed' });
+    expect((await collect(topic, '')).map((message) => message.body)).toEqual([{ data: { n: 1 } }]);
   });
 });

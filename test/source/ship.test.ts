@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createLogKey } from '../../src/log/seal.ts';
 import { MemoryLogStore } from '../../src/memory/memory-log-store.ts';
 import type { LogStream } from '../../src/model/names.ts';
+import { SegmentUploader } from '../../src/source/segment-uploader.ts';
 import { shipTrace } from '../../src/source/ship.ts';
 import type { ShipOptions, ShipResult } from '../../src/source/ship.ts';
 import type { SourceRecord } from '../../src/source/source-records.ts';
@@ -414,6 +415,33 @@ describe('uploads', () => {
       expect(own).toEqual(own.map((_, index) => index + 1));
     }
   });
+});
+
+test('behind a slow store no more than one segment waits', async () => {
+  const upload = new WatchedUpload();
+  const uploader = new SegmentUploader({ upload, log: upload.store, inFlight: 2, signal: RUNNING });
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  upload.beforeCommit = () => held;
+  const stream = streamOf(0);
+  for (let sequence = 1; sequence <= 3; sequence++) {
+    await uploader.ready();
+    uploader.submit({ stream, sequence, bytes: Buffer.alloc(8), committed: () => undefined });
+  }
+  let isReady = false;
+  const wait = async (): Promise<void> => {
+    await uploader.ready();
+    isReady = true;
+  };
+  const ready = wait();
+  for (let turns = 0; turns < 100; turns++) await turn();
+  expect([upload.staged, isReady]).toEqual([2, false]);
+  release();
+  await ready;
+  await uploader.finish();
+  expect(upload.commits.map(({ sequence }) => sequence)).toEqual([1, 2, 3]);
 });
 
 test('the demo trace, stretched to 38 minutes, replays to its final image', async () => {

@@ -16,8 +16,18 @@ export interface ModelEntry {
 }
 
 const eventArb = fc.record({
-  gapUs: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 40_000_000 }), fc.integer({ min: 40_000_000, max: 400_000_000 })),
-  what: fc.oneof({ weight: 8, arbitrary: fc.constant('write') }, { weight: 2, arbitrary: fc.constant('discard') }, { weight: 2, arbitrary: fc.constant('mark') }),
+  /** 'boundary': exactly on the next five-minute boundary. */
+  gapUs: fc.oneof(
+    fc.constant(0),
+    fc.constant('boundary' as const),
+    fc.integer({ min: 1, max: 40_000_000 }),
+    fc.integer({ min: 40_000_000, max: 400_000_000 }),
+  ),
+  what: fc.oneof(
+    { weight: 8, arbitrary: fc.constant('write') },
+    { weight: 2, arbitrary: fc.constant('discard') },
+    { weight: 2, arbitrary: fc.constant('mark') },
+  ),
   sector: fc.nat(DISK_BYTES / 512 - 1),
   sectors: fc.oneof(fc.integer({ min: 1, max: 32 }), fc.integer({ min: 100, max: 600 })),
   fill: fc.nat(255),
@@ -31,7 +41,10 @@ export type ModelEvent = typeof eventArb extends fc.Arbitrary<infer T> ? T : nev
 export const eventsArb = fc.array(eventArb, { minLength: 1, maxLength: 60 });
 
 /** The streams of `diskCount` disks: base copy of two writes, base-complete, then the events. All disks share one clock. */
-export function streamsOf(events: readonly ModelEvent[], diskCount: number): { streams: ModelEntry[][]; endUs: number } {
+export function streamsOf(
+  events: readonly ModelEvent[],
+  diskCount: number,
+): { streams: ModelEntry[][]; endUs: number } {
   const streams = Array.from({ length: diskCount }, (_, disk): ModelEntry[] => [
     write(START_US, 0, 8192, 0x11 + disk),
     write(START_US, DISK_BYTES - 4096, 4096, 0x21 + disk),
@@ -39,7 +52,7 @@ export function streamsOf(events: readonly ModelEvent[], diskCount: number): { s
   ]);
   let timeUs = START_US;
   for (const [index, event] of events.entries()) {
-    timeUs += event.gapUs;
+    timeUs = event.gapUs === 'boundary' ? nextBoundary(timeUs) : timeUs + event.gapUs;
     const offsetBytes = event.sector * 512;
     const lengthBytes = Math.min(event.sectors * 512, DISK_BYTES - offsetBytes);
     if (event.what === 'mark') {
@@ -59,8 +72,12 @@ export function streamsOf(events: readonly ModelEvent[], diskCount: number): { s
   return { streams, endUs: timeUs + 1 };
 }
 
+const nextBoundary = (timeUs: number): number => (Math.floor(timeUs / FIVE_MINUTES_US) + 1) * FIVE_MINUTES_US;
+
+/** No two sectors of a write are alike, unless it writes zeroes. */
 function write(timeUs: number, offsetBytes: number, lengthBytes: number, fill: number): ModelEntry {
   const data = Buffer.alloc(lengthBytes, fill);
+  if (fill > 0) for (let at = 0; at < lengthBytes; at += 512) data.writeUInt32LE(fill * 65_536 + at / 512 + 1, at);
   return { record: { kind: 'write', timeUs, offsetBytes, lengthBytes }, data };
 }
 
@@ -77,25 +94,52 @@ export interface ModelPoint {
   readonly cutUs: number;
   readonly kind: 'crash' | 'app';
   readonly images: readonly Buffer[];
+  /** Writes and discards before the cut, per disk. */
+  readonly changes: readonly number[];
+}
+
+function pointAt(cutUs: number, kind: ModelPoint['kind'], before: readonly (readonly ModelEntry[])[]): ModelPoint {
+  const isChange = ({ record }: ModelEntry): boolean => record.kind === 'write' || record.kind === 'discard';
+  return { cutUs, kind, images: before.map(replay), changes: before.map((entries) => entries.filter(isChange).length) };
 }
 
 /**
  * What the design says of a single-machine group: a crash point at each boundary that all logs have reached, an app point at each app
  * mark that is on all disks. Marks on all disks never straddle a boundary here unless their skew says so; those are left to the caller.
  */
-export function expectedPoints(streams: readonly (readonly ModelEntry[])[], endUs: number, appMarks: boolean): ModelPoint[] {
+export function expectedPoints(
+  streams: readonly (readonly ModelEntry[])[],
+  endUs: number,
+  appMarks: boolean,
+): ModelPoint[] {
   const points: ModelPoint[] = [];
   const first = Math.ceil(START_US / FIVE_MINUTES_US) * FIVE_MINUTES_US;
   for (let cutUs = first; cutUs <= endUs; cutUs += FIVE_MINUTES_US) {
-    points.push({ cutUs, kind: 'crash', images: streams.map((s) => replay(s.filter((e) => e.record.timeUs < cutUs))) });
+    points.push(
+      pointAt(
+        cutUs,
+        'crash',
+        streams.map((s) => s.filter((e) => e.record.timeUs < cutUs)),
+      ),
+    );
   }
   if (!appMarks) return points;
-  const ids = new Set(streams.flatMap((s) => s.flatMap(({ record }) => (record.kind === 'mark' && record.markKind === 'app' ? [record.id] : []))));
+  const ids = new Set(
+    streams.flatMap((s) =>
+      s.flatMap(({ record }) => (record.kind === 'mark' && record.markKind === 'app' ? [record.id] : [])),
+    ),
+  );
   for (const id of ids) {
     const places = streams.map((s) => s.findIndex(({ record }) => record.kind === 'mark' && record.id === id));
     if (places.includes(-1)) continue;
     const times = streams.map((s, disk) => s[places[disk] ?? 0]?.record.timeUs ?? 0);
-    points.push({ cutUs: Math.max(...times), kind: 'app', images: streams.map((s, disk) => replay(s.slice(0, places[disk]))) });
+    points.push(
+      pointAt(
+        Math.max(...times),
+        'app',
+        streams.map((s, disk) => s.slice(0, places[disk])),
+      ),
+    );
   }
   return points.toSorted((a, b) => a.cutUs - b.cutUs);
 }

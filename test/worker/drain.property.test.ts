@@ -1,14 +1,27 @@
 import fc from 'fast-check';
+import { crc32 } from 'node:zlib';
 import PQueue from 'p-queue';
 import { expect, it } from 'vitest';
 import { protectGroup } from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
+import { totalBytes, type ChangedExtent } from '../../src/coalesce/change-list.ts';
 import { createMemoryStorage, type MemoryStorage } from '../../src/memory/memory-storage.ts';
 import { MemoryTopic } from '../../src/memory/memory-topic.ts';
+import { catalogName } from '../../src/model/names.ts';
 import { FIVE_MINUTES_US } from '../../src/model/time.ts';
+import { decodeChanges } from '../../src/points/changes-file.ts';
+import type { ManifestDisk } from '../../src/points/manifest.ts';
 import { listPoints } from '../../src/points/point-store.ts';
 import { Worker } from '../../src/worker/worker.ts';
-import { DISK_BYTES, eventsArb, expectedPoints, ModelShipper, START_US, streamsOf, type ModelEntry } from '../support/model-log.ts';
+import {
+  DISK_BYTES,
+  eventsArb,
+  expectedPoints,
+  ModelShipper,
+  START_US,
+  streamsOf,
+  type ModelEntry,
+} from '../support/model-log.ts';
 
 const signal = new AbortController().signal;
 const GROUP = 'g';
@@ -28,7 +41,13 @@ const clock = {
 function newWorker(storage: MemoryStorage, topic: MemoryTopic, payloadBudgetBytes: number): Worker {
   return new Worker({
     ports: { ...storage, topic, clock },
-    settings: { payloadBudgetBytes, requestsPerDisk: 4, account: new PQueue({ concurrency: 8 }), rate: undefined, key: undefined },
+    settings: {
+      payloadBudgetBytes,
+      requestsPerDisk: 4,
+      account: new PQueue({ concurrency: 8 }),
+      rate: undefined,
+      key: undefined,
+    },
     groups: [],
     report: ({ error }) => {
       throw error;
@@ -39,11 +58,19 @@ function newWorker(storage: MemoryStorage, topic: MemoryTopic, payloadBudgetByte
 async function protect(storage: MemoryStorage, diskCount: number): Promise<void> {
   await setPolicy(storage.catalog, 'p', { retentionHours: 360, appConsistentHours: 1 }, signal);
   const disks = DISKS.slice(0, diskCount).map((disk) => ({ disk, sizeBytes: DISK_BYTES }));
-  await protectGroup(storage.catalog, { group: GROUP, policy: 'p', machines: [{ machine: 'm', disks }], nowUs: START_US }, signal);
+  await protectGroup(
+    storage.catalog,
+    { group: GROUP, policy: 'p', machines: [{ machine: 'm', disks }], nowUs: START_US },
+    signal,
+  );
 }
 
 /** Cuts a stream into segments of the lengths that `lengths` gives in turn, empty ones included. */
-function segmentsOf(entries: readonly ModelEntry[], lengths: readonly number[], endUs: number): { entries: readonly ModelEntry[]; endUs: number }[] {
+function segmentsOf(
+  entries: readonly ModelEntry[],
+  lengths: readonly number[],
+  endUs: number,
+): { entries: readonly ModelEntry[]; endUs: number }[] {
   const segments: { entries: readonly ModelEntry[]; endUs: number }[] = [];
   let at = 0;
   let turn = 0;
@@ -61,9 +88,11 @@ function segmentsOf(entries: readonly ModelEntry[], lengths: readonly number[], 
 async function pointsOf(storage: MemoryStorage, diskCount: number) {
   const manifests = await listPoints(storage.catalog, GROUP, signal);
   return Promise.all(
-    manifests.map(async ({ cutUs, kind, disks }) => ({
+    manifests.map(async ({ point, cutUs, kind, disks }) => ({
       cutUs,
       kind,
+      snapshots: disks.map(({ snapshot }) => snapshot),
+      changes: await changesOf(storage, point, disks),
       images: await Promise.all(
         DISKS.slice(0, diskCount).map(async (disk) => {
           const snapshot = disks.find((d) => d.disk === disk)?.snapshot ?? '';
@@ -72,6 +101,32 @@ async function pointsOf(storage: MemoryStorage, diskCount: number) {
       ),
     })),
   );
+}
+
+async function changesOf(
+  storage: MemoryStorage,
+  point: string,
+  disks: readonly ManifestDisk[],
+): Promise<ChangedExtent[][]> {
+  const blob = await storage.catalog.read(catalogName.changes(GROUP, point), signal);
+  const lists = decodeChanges(blob?.bytes ?? Buffer.alloc(0));
+  return disks.map(({ disk, changedBytes }) => {
+    const extents = lists.find((list) => list.disk === disk)?.extents ?? [];
+    expect(totalBytes(extents)).toBe(changedBytes);
+    return [...extents];
+  });
+}
+
+/** Outside the extents nothing changed; inside, the checksums are those of the point. */
+function requireChanges(extents: readonly ChangedExtent[], before: Buffer, after: Buffer): void {
+  const rebuilt = Buffer.from(before);
+  for (const { offsetBytes, lengthBytes, checksum } of extents) {
+    const bytes = after.subarray(offsetBytes, offsetBytes + lengthBytes);
+    if (checksum === 'zero') expect(bytes.every((byte) => byte === 0)).toBe(true);
+    else expect(checksum).toBe(crc32(bytes));
+    bytes.copy(rebuilt, offsetBytes);
+  }
+  expect(rebuilt.equals(after)).toBe(true);
 }
 
 it('points are a pure function of the log: however it is split, whenever it is read, whoever restarts', async () => {
@@ -88,7 +143,10 @@ it('points are a pure function of the log: however it is split, whenever it is r
         const topic = new MemoryTopic({ now: () => new Date(0), duplicateWindowMs: 60_000 });
         await protect(storage, diskCount);
         const waiting = streams.map((entries, disk) => ({
-          shipper: new ModelShipper({ group: GROUP, machine: 'm', disk: DISKS[disk] ?? '', epoch: 1 }, storage.logUpload),
+          shipper: new ModelShipper(
+            { group: GROUP, machine: 'm', disk: DISKS[disk] ?? '', epoch: 1 },
+            storage.logUpload,
+          ),
           segments: segmentsOf(entries, lengths, endUs),
         }));
         let worker = newWorker(storage, topic, budget);
@@ -96,7 +154,8 @@ it('points are a pure function of the log: however it is split, whenever it is r
           const roll = dice.next().value ?? 0;
           const lane = waiting[roll % diskCount];
           const segment = lane?.segments.shift();
-          if (lane !== undefined && segment !== undefined) await lane.shipper.ship(segment.entries, segment.endUs, signal);
+          if (lane !== undefined && segment !== undefined)
+            await lane.shipper.ship(segment.entries, segment.endUs, signal);
           if (roll >= 7) await worker.runOnce(signal);
           if (roll === 9) worker = newWorker(storage, topic, budget);
         }
@@ -113,12 +172,23 @@ it('points are a pure function of the log: however it is split, whenever it is r
         expect(new Set(points.filter((p) => p.kind === 'app' && !straddles(p)).map(label))).toEqual(
           new Set(expected.filter((p) => p.kind === 'app' && !straddles(p)).map(label)),
         );
+        let before: readonly Buffer[] = [];
         for (const point of points) {
           const want = distinct.get(label(point));
           expect(want, `no such cut: ${label(point)}`).toBeDefined();
           for (const [disk, image] of point.images.entries()) {
+            requireChanges(point.changes[disk] ?? [], before[disk] ?? Buffer.alloc(DISK_BYTES), image);
             const same = expected.some((e) => label(e) === label(point) && e.images[disk]?.equals(image) === true);
             expect(same, `${label(point)} disk${disk} differs`).toBe(true);
+          }
+          before = point.images;
+        }
+        for (const [index, point] of points.entries()) {
+          const previous = points[index - 1];
+          const quiet = distinct.get(label(point))?.changes;
+          const quietBefore = previous && distinct.get(label(previous))?.changes;
+          for (const [disk, snapshot] of point.snapshots.entries()) {
+            expect(snapshot === previous?.snapshots[disk]).toBe(index > 0 && quiet?.[disk] === quietBefore?.[disk]);
           }
         }
       },

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { Worker, type GroupOutcome } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
-import { describeError, printJson, printLine } from '../output.ts';
+import { printJson, printLine } from '../output.ts';
+import { errorLines } from '../report.ts';
 import { withRuntime } from '../with-runtime.ts';
 
 export function register(program: Command, context: CliContext): void {
@@ -45,6 +46,6 @@ function reportOutcome(context: CliContext, { group, error }: GroupOutcome): voi
   const text =
     error === undefined
       ? `group ${group} needs a resync; \`tidemark status ${group}\` says why\n`
-      : `group ${group}: ${describeError(error)}\n`;
+      : `group ${group}: ${errorLines(error)}`;
   context.stderr.write(text);
 }

@@ -100,8 +100,8 @@ function peek(entity: Entity, body: Fields): Fields | undefined {
 function receiveDeferred(entity: Entity, body: Fields): Fields {
   const queue = requireQueue(entity);
   const records = list(body, 'sequence-numbers').map((sequence) => queue.requireDeferred(toNumber(sequence)));
-  const sessionId: unknown = body['session-id'] ?? undefined;
-  const session = sessionId === undefined ? undefined : queue.sessions.requireHeld(String(sessionId));
+  const sessionId = body['session-id'] as string | null | undefined;
+  const session = typeof sessionId === 'string' ? queue.sessions.requireHeld(sessionId) : undefined;
   const deletes = toNumber(body['receiver-settle-mode']) === 0;
   const messages = records.map((record) => {
     if (deletes) {

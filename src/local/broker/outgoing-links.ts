@@ -226,5 +226,5 @@ function applyOutcome(queue: Queue, token: string, outcome: Outcome, state: Reco
 /** The session that the filter asks for; undefined for the next free one. */
 function sessionIdOf(filter: unknown): string | undefined {
   const value: unknown = typeof filter === 'object' && filter !== null && 'value' in filter ? filter.value : filter;
-  return value === undefined || value === null ? undefined : String(value);
+  return typeof value === 'string' ? value : undefined;
 }

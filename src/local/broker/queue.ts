@@ -161,7 +161,7 @@ export class Queue extends Entity {
   #pumpPlain(): void {
     if (this.requiresSession) return;
     // Delivering moves a consumer to the end of the set, so that the messages go round.
-    for (const consumer of [...this.consumers]) this.#drain(this.#ready, consumer);
+    for (const consumer of Array.from(this.consumers)) this.#drain(this.#ready, consumer);
   }
 
   #pumpSession(session: Session): void {

@@ -2,6 +2,7 @@
  * The places where the broker needs more of rhea than its public interface offers; nothing else may touch rhea's insides.
  * Written against the rhea release that package.json pins.
  */
+/* oxlint-disable no-underscore-dangle -- rhea's own names */
 import type { Socket } from 'node:net';
 import type { Connection, Sender } from 'rhea';
 

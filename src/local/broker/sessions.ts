@@ -122,7 +122,7 @@ export class SessionTable {
     session.cancelExpiry?.();
     if (session.holder !== undefined) session.holder.session = undefined;
     session.holder = undefined;
-    for (const record of [...session.inFlight]) this.#options.giveBack(record, failed);
+    for (const record of session.inFlight) this.#options.giveBack(record, failed);
     if (session.ready.length === 0 && session.state === null) this.#sessions.delete(session.id);
     else this.#options.pump(session);
   }

@@ -3,11 +3,10 @@
  * then holds other bytes than asked for.
  */
 import { assert } from '../errors.ts';
-import { MIB, SECTOR_BYTES } from '../model/sizes.ts';
-import type { SnapshotMetadata } from '../seed/seed-store.ts';
+import { MAX_PUT_BYTES } from '../coalesce/requests.ts';
+import { SECTOR_BYTES } from '../model/sizes.ts';
+import type { SnapshotMetadata } from './seed-store.ts';
 
-/** Put Page takes at most 4 MiB (Azure, "Put Page"). */
-export const MAX_PUT_BYTES = 4 * MIB;
 
 /** Azure limits the metadata of a blob to 8 KiB, names and values together. */
 const MAX_METADATA_BYTES = 8192;

@@ -1,0 +1,133 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { type Environment, parseConfiguration, portBaseOf } from '../../src/config.ts';
+import { TidemarkError } from '../../src/errors.ts';
+import { readStackConfig, stackEnvironment, stackPorts } from '../../src/local/stack-config.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'tidemark-config-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const file = (name: string, content: string | Buffer): string => {
+  writeFileSync(join(folder, name), content);
+  return join(folder, name);
+};
+
+const config = readStackConfig();
+const local = stackEnvironment(config, stackPorts(config, 21_000));
+const azure: Environment = {
+  TIDEMARK_CACHE_CONNECTION_STRING:
+    'DefaultEndpointsProtocol=https;AccountName=cache;AccountKey=a2V5;EndpointSuffix=core.windows.net',
+  TIDEMARK_REPLICA_CONNECTION_STRING: 'BlobEndpoint=https://replica.blob.core.windows.net;SharedAccessSignature=sv=x',
+  TIDEMARK_SERVICE_BUS_CONNECTION_STRING:
+    'Endpoint=sb://ns.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k',
+};
+
+const failure = (environment: Environment): { code: string; message: string } => {
+  try {
+    parseConfiguration(environment);
+  } catch (error) {
+    if (error instanceof TidemarkError) return { code: error.code, message: error.message };
+    throw error;
+  }
+  throw new Error('no error was thrown');
+};
+
+describe('configuration', () => {
+  it('has defaults for all but the connections', () => {
+    expect(parseConfiguration(local)).toEqual({
+      cacheConnectionString: local['TIDEMARK_CACHE_CONNECTION_STRING'],
+      replicaConnectionString: local['TIDEMARK_REPLICA_CONNECTION_STRING'],
+      serviceBusConnectionString: local['TIDEMARK_SERVICE_BUS_CONNECTION_STRING'],
+      monitoringTopic: 'monitoring',
+      home: '.tidemark',
+      isLocal: true,
+      worker: { payloadBudgetBytes: 268_435_456, requestsPerDisk: 4, requestsPerAccount: 8, limitPageBlobRates: false },
+    });
+  });
+
+  it('keeps to the rates of page blobs on Azure, unless told otherwise', () => {
+    expect(parseConfiguration(azure)).toMatchObject({ isLocal: false, worker: { limitPageBlobRates: true } });
+    const told = parseConfiguration({ ...azure, TIDEMARK_LIMIT_PAGE_BLOB_RATES: 'false' });
+    expect(told.worker.limitPageBlobRates).toBe(false);
+  });
+
+  it('takes what is set, and empty as not set', () => {
+    const configuration = parseConfiguration({
+      ...local,
+      TIDEMARK_MONITORING_TOPIC: 'other',
+      TIDEMARK_HOME: '/h',
+      TIDEMARK_PAYLOAD_BUDGET_MIB: '64',
+      TIDEMARK_REQUESTS_PER_DISK: '2',
+      TIDEMARK_REQUESTS_PER_ACCOUNT: '',
+    });
+    expect(configuration).toMatchObject({
+      monitoringTopic: 'other',
+      home: '/h',
+      worker: { payloadBudgetBytes: 67_108_864, requestsPerDisk: 2, requestsPerAccount: 8 },
+    });
+  });
+
+  it('says what is missing', () => {
+    expect(failure({ TIDEMARK_HOME: folder })).toEqual({
+      code: 'CONFIG_MISSING',
+      message: `no TIDEMARK_*_CONNECTION_STRING is set and no local stack runs in ${folder}`,
+    });
+    const partly = failure({ ...azure, TIDEMARK_CACHE_CONNECTION_STRING: '' });
+    expect(partly).toEqual({ code: 'CONFIG_MISSING', message: 'TIDEMARK_CACHE_CONNECTION_STRING not set' });
+  });
+
+  it.each([
+    ['TIDEMARK_REPLICA_CONNECTION_STRING', 'nonsense'],
+    ['TIDEMARK_SERVICE_BUS_CONNECTION_STRING', 'Endpoint=https://x'],
+    ['TIDEMARK_PAYLOAD_BUDGET_MIB', '1e3'],
+    ['TIDEMARK_REQUESTS_PER_DISK', '0'],
+    ['TIDEMARK_LIMIT_PAGE_BLOB_RATES', 'perhaps'],
+    ['TIDEMARK_LOG_KEY', 'short'],
+    ['TIDEMARK_LOG_KEY', `${'a'.repeat(63)}g`],
+  ])('refuses %s=%s', (name, value) => {
+    const { code, message } = failure({ ...local, [name]: value });
+    expect(code).toBe('CONFIG_INVALID');
+    expect(message).toContain(name);
+    if (name === 'TIDEMARK_LOG_KEY') expect(message).not.toContain(value);
+  });
+});
+
+describe('the log key', () => {
+  const key = Buffer.from(Array.from({ length: 32 }, (_, index) => index * 7));
+  it.each([
+    ['hex', { TIDEMARK_LOG_KEY: key.toString('hex') }],
+    ['base64', { TIDEMARK_LOG_KEY: key.toString('base64') }],
+    ['a file with hex', { TIDEMARK_LOG_KEY_FILE: file('hex', `${key.toString('hex')}\n`) }],
+    ['a file with base64', { TIDEMARK_LOG_KEY_FILE: file('base64', `${key.toString('base64')}\n`) }],
+    ['a file with its bytes', { TIDEMARK_LOG_KEY_FILE: file('raw', key) }],
+  ])('comes from %s', (_name, environment) => {
+    expect(parseConfiguration({ ...local, ...environment }).logKey).toEqual(key);
+  });
+
+  it('is refused when there are two, or no file', () => {
+    const both = { TIDEMARK_LOG_KEY: key.toString('hex'), TIDEMARK_LOG_KEY_FILE: join(folder, 'raw') };
+    expect(failure({ ...local, ...both }).code).toBe('CONFIG_INVALID');
+    expect(failure({ ...local, TIDEMARK_LOG_KEY_FILE: join(folder, 'none') }).code).toBe('CONFIG_INVALID');
+    expect(failure({ ...local, TIDEMARK_LOG_KEY_FILE: file('long', Buffer.alloc(33)) }).code).toBe('CONFIG_INVALID');
+  });
+});
+
+describe('ports', () => {
+  it('come from azurite.json, and move together', () => {
+    expect(stackPorts(config, undefined)).toEqual({ blob: config.blobPort, broker: config.brokerPort });
+    expect(stackPorts(config, portBaseOf({ TIDEMARK_PORT_BASE: '21000' }))).toEqual({ blob: 21_000, broker: 21_001 });
+    expect(portBaseOf({})).toBeUndefined();
+  });
+
+  it.each(['0', '65535', '-1', 'x', '1.5'])('refuses TIDEMARK_PORT_BASE=%s', (text) => {
+    expect(() => stackPorts(config, portBaseOf({ TIDEMARK_PORT_BASE: text }))).toThrow(/TIDEMARK_PORT_BASE/);
+  });
+
+  it('stand in a file that is checked', () => {
+    expect(() => readStackConfig(file('bad.json', '{"blobPort": 1}'))).toThrow(/brokerPort/);
+    const shortKey = { ...config, accounts: { ...config.accounts, cache: { name: 'cache', key: 'a2V5' } } };
+    expect(() => readStackConfig(file('key.json', JSON.stringify(shortKey)))).toThrow(/64 bytes/);
+  });
+});
