@@ -2,11 +2,13 @@
 // Starts the command line on the Node release that the project pins, whatever `node` the caller has.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import * as module from 'node:module';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
 const major = Number(process.versions.node.split('.')[0]);
 if (major >= 24) {
+  module.enableCompileCache(); // sources run unbuilt: without it each start strips their types anew
   const { main } = await import('../src/cli/main.ts');
   await main(process.argv.slice(2));
 } else {

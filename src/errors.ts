@@ -169,6 +169,23 @@ export const ERROR_CATALOGUE = {
     class: 'operator',
     hint: "correct infra/service-bus/Config.json; it has the form of the Service Bus emulator's Config.json",
   },
+  // Demo
+  DEMO_TRACE_INVALID: {
+    class: 'operator',
+    hint: 'the demo takes a trace folder of one disk with an expect.json; leave out --trace to use the bundled one',
+  },
+  DEMO_POINTS_INCOMPLETE: {
+    class: 'bug',
+    hint: 'this is a defect in Tidemark; `npm start -- --keep` leaves the points and the log for inspection',
+  },
+  DEMO_POINT_DIFFERS: {
+    class: 'bug',
+    hint: 'this is a defect in Tidemark; `npm start -- --keep` leaves the point, and `tidemark point export` shows its bytes',
+  },
+  DEMO_WORKER_FAILED: {
+    class: 'bug',
+    hint: 'repeat with `npm start -- --keep`; then `tidemark status` and `tidemark worker run --once` say why',
+  },
   // Replication log: damaged or hostile segments, and keys
   LOG_MAGIC: {
     class: 'resync',

@@ -2,7 +2,14 @@ import { randomUUID } from 'node:crypto';
 import type { BlockBlobClient, ContainerClient } from '@azure/storage-blob';
 import type { LogStore, LogUpload, SegmentRef, StagedSegment } from '../drain/log-store.ts';
 import { assert, TidemarkError } from '../errors.ts';
-import { CONTAINERS, MAX_SEQUENCE, segmentName, sequenceOfSegmentName, streamPrefix } from '../model/names.ts';
+import {
+  CONTAINERS,
+  MAX_SEQUENCE,
+  segmentName,
+  sequenceOfSegmentName,
+  streamOfPrefix,
+  streamPrefix,
+} from '../model/names.ts';
 import type { LogStream } from '../model/names.ts';
 import { MIB } from '../model/sizes.ts';
 import { type BlobAccount, inContainer } from './blob-account.ts';
@@ -16,6 +23,9 @@ export const LIST_BLOCK = 1000;
 const PAGE_ENTRIES = 5000;
 /** End of a listing that does not end by itself; five million names. */
 const MAX_PAGES = 1000;
+/** Listings of folders, or deletions, in flight. */
+const FOLDERS_PARALLEL = 8;
+const DELETE_PARALLEL = 8;
 const STAGE_BLOCK_BYTES = 4 * MIB;
 const STAGE_PARALLEL = 4;
 
@@ -143,7 +153,10 @@ export class BlobLogStore implements LogStore, LogUpload {
   }
 
   async delete(stream: LogStream, sequence: number, signal: AbortSignal): Promise<void> {
-    const name = segmentName(stream, sequence);
+    await this.#delete(segmentName(stream, sequence), signal);
+  }
+
+  async #delete(name: string, signal: AbortSignal): Promise<void> {
     await this.#account.call({ action: `Delete ${name}` }, signal, async ({ abortSignal }) => {
       try {
         await this.#client(name).delete({ abortSignal });
@@ -151,6 +164,56 @@ export class BlobLogStore implements LogStore, LogUpload {
         if (!isMissing(error)) throw error;
       }
     });
+  }
+
+  async listStreams(group: string, signal: AbortSignal): Promise<readonly LogStream[]> {
+    let prefixes: readonly string[] = [`${group}/`];
+    for (const level of ['machines', 'disks', 'epochs']) {
+      const below: (readonly string[])[] = prefixes.map(() => []);
+      await inParallel(prefixes.length, FOLDERS_PARALLEL, async (index) => {
+        below[index] = await this.#listFolders(prefixes[index] ?? '', level, signal);
+      });
+      prefixes = below.flat();
+    }
+    return prefixes
+      .toSorted()
+      .map(streamOfPrefix)
+      .filter((stream) => stream !== undefined);
+  }
+
+  /** What stands between `prefix` and the next slash in the names that begin with it; with both. */
+  async #listFolders(prefix: string, level: string, signal: AbortSignal): Promise<readonly string[]> {
+    return this.#account.call({ action: `List the ${level} below ${prefix}` }, signal, async ({ abortSignal }) => {
+      const folders = new Set<string>();
+      let pages = 0;
+      try {
+        const listing = this.#container.listBlobsByHierarchy('/', { prefix, abortSignal });
+        for await (const page of listing.byPage({ maxPageSize: PAGE_ENTRIES })) {
+          assert(++pages <= MAX_PAGES, `the listing of ${prefix} does not end`);
+          for (const { name } of page.segment.blobPrefixes ?? []) folders.add(name);
+        }
+      } catch (error) {
+        if (!isMissing(error)) throw error;
+      }
+      return [...folders];
+    });
+  }
+
+  async deleteStream(stream: LogStream, limit: number, signal: AbortSignal): Promise<number> {
+    assert(Number.isSafeInteger(limit) && limit >= 1, `${limit} is no limit`);
+    // Each call begins a listing of its own: what is deleted meanwhile cannot make it pass over anything.
+    const prefix = streamPrefix(stream);
+    const names: string[] = [];
+    let continuationToken: string | undefined;
+    for (let pages = 1; names.length < limit; pages++) {
+      assert(pages <= MAX_PAGES, `the listing of ${prefix} does not end`);
+      const page = await this.#listPage(prefix, continuationToken, signal);
+      names.push(...page.entries.slice(0, limit - names.length).map(({ name }) => name));
+      continuationToken = page.continuationToken;
+      if (continuationToken === undefined) break;
+    }
+    await inParallel(names.length, DELETE_PARALLEL, (index) => this.#delete(names[index] ?? '', signal));
+    return names.length;
   }
 
   async stage(stream: LogStream, sequence: number, bytes: Buffer, signal: AbortSignal): Promise<StagedSegment> {

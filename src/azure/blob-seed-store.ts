@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { ContainerClient, PageBlobClient } from '@azure/storage-blob';
 import type { Lease } from '../catalog/catalog.ts';
 import { assert, TidemarkError } from '../errors.ts';
-import { CONTAINERS, type DiskKey, seedName } from '../model/names.ts';
+import { CONTAINERS, type DiskKey, diskOfSeedName, seedName } from '../model/names.ts';
 import type { SeedDisk, SeedReader, SeedStore, SnapshotMetadata } from '../seed/seed-store.ts';
 import { type BlobAccount, inContainer } from './blob-account.ts';
 import { takeLease } from './blob-lease.ts';
@@ -16,6 +16,8 @@ import { bodyInto } from './transfer.ts';
  * and gives two snapshots of the same millisecond one name.
  */
 const SNAPSHOT_PAUSE_MS = 3;
+/** Seed disks in one listing; a group has at most 1,024, and one that was protected anew leaves those it has no more. */
+const MAX_DISKS = 100_000;
 
 /** Seed disks: page blobs of the disk's size and a 512-byte footer, in the replica account. */
 export class BlobSeedStore implements SeedStore {
@@ -38,6 +40,43 @@ export class BlobSeedStore implements SeedStore {
 
   reader(key: DiskKey): SeedReader {
     return new BlobSeedReader(this.#account, this.#container, seedName(key));
+  }
+
+  async list(group: string, signal: AbortSignal): Promise<readonly DiskKey[]> {
+    const prefix = `${group}/`;
+    return this.#account.call({ action: `List the seed disks below ${prefix}` }, signal, async ({ abortSignal }) => {
+      const names: string[] = [];
+      try {
+        for await (const { name } of this.#container.listBlobsFlat({ prefix, abortSignal })) {
+          assert(names.length < MAX_DISKS, `the listing of ${prefix} does not end`);
+          names.push(name);
+        }
+      } catch (error) {
+        if (!isMissing(error)) throw error;
+      }
+      return names
+        .sort()
+        .map(diskOfSeedName)
+        .filter((key) => key !== undefined);
+    });
+  }
+
+  async remove(key: DiskKey, confirm: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
+    const client = this.#container.getPageBlobClient(seedName(key));
+    const lease = await takeLease(this.#account, client, signal).catch((error: unknown) => {
+      if (error instanceof TidemarkError && error.code === 'BLOB_MISSING') return undefined;
+      throw error;
+    });
+    if (lease === undefined) return;
+    await confirm(signal);
+    await this.#account.call({ action: `Delete ${client.name}` }, signal, async ({ abortSignal }) => {
+      try {
+        // One request for the disk and its snapshots: the lease does not protect these by themselves.
+        await client.delete({ abortSignal, deleteSnapshots: 'include', conditions: { leaseId: lease.id } });
+      } catch (error) {
+        if (!isMissing(error)) throw error;
+      }
+    });
   }
 
   async #requireBlob(client: PageBlobClient, blobBytes: number, signal: AbortSignal): Promise<void> {

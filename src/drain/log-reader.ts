@@ -68,8 +68,9 @@ export class LogReader {
   readonly #options: LogReaderOptions;
   readonly #held = new Map<number, LoadedSegment>();
   readonly #reads = new Map<number, Promise<Buffer | undefined>>();
+  /** Sequences that are known to be there and not released. */
+  readonly #listed = new Set<number>();
   #listedThrough = 0;
-  #sizes = new Map<number, number>();
 
   constructor(options: LogReaderOptions) {
     this.#options = options;
@@ -92,12 +93,13 @@ export class LogReader {
   /** Lets go of segments before `sequence`. */
   release(sequence: number): void {
     for (const held of this.#held.keys()) if (held < sequence) this.#held.delete(held);
+    for (const listed of this.#listed) if (listed < sequence) this.#listed.delete(listed);
   }
 
-  /** Lets go of everything, so that a disk that waits for others holds no payload. */
+  /** Lets go of all payload, for a disk that waits while others need the memory. */
   park(): void {
     this.#held.clear();
-    this.#forgetReads();
+    this.#reads.clear();
   }
 
   #decode(bytes: Buffer, sequence: number, previous: SegmentTail | null): DecodedSegment {
@@ -110,13 +112,12 @@ export class LogReader {
   }
 
   async #fetch(sequence: number, signal: AbortSignal): Promise<Buffer | undefined> {
-    if (!this.#sizes.has(sequence) && !(await this.#list(sequence, signal))) return undefined;
+    if (!this.#listed.has(sequence) && !(await this.#list(sequence, signal))) return undefined;
     for (let ahead = sequence; ahead <= sequence + this.#options.readAhead; ahead++) {
-      if (this.#sizes.has(ahead) && !this.#reads.has(ahead) && !this.#held.has(ahead)) this.#start(ahead, signal);
+      if (this.#listed.has(ahead) && !this.#reads.has(ahead) && !this.#held.has(ahead)) this.#start(ahead, signal);
     }
     const read = this.#reads.get(sequence) ?? this.#start(sequence, signal);
     const bytes = await read.finally(() => this.#reads.delete(sequence));
-    this.#sizes.delete(sequence);
     if (bytes === undefined) throw this.#missing('LOG_SEGMENT_MISSING', sequence, 'was listed and is gone');
     return bytes;
   }
@@ -131,7 +132,7 @@ export class LogReader {
 
   #forgetReads(): void {
     this.#reads.clear();
-    this.#sizes.clear();
+    this.#listed.clear();
     this.#listedThrough = 0;
   }
 
@@ -140,10 +141,10 @@ export class LogReader {
     const { store, stream } = this.#options;
     const from = Math.max(sequence, this.#listedThrough + 1);
     const refs = await store.list(stream, from, LIST_LIMIT, signal);
-    for (const ref of refs) this.#sizes.set(ref.sequence, ref.sizeBytes);
+    for (const ref of refs) this.#listed.add(ref.sequence);
     this.#listedThrough = Math.max(this.#listedThrough, refs.at(-1)?.sequence ?? 0);
-    if (this.#sizes.has(sequence)) return true;
-    if (refs.length === 0 && this.#sizes.size === 0) return false;
+    if (this.#listed.has(sequence)) return true;
+    if (this.#listedThrough < sequence) return false;
     // A listing may lag behind the blobs themselves, so ask for the blob before calling it a gap.
     const head = await store.readHead(stream, sequence, 1, signal);
     if (head === undefined) {
@@ -153,7 +154,7 @@ export class LogReader {
         `is missing while ${refs[0]?.sequence ?? 'a later one'} is there`,
       );
     }
-    this.#sizes.set(sequence, 0);
+    this.#listed.add(sequence);
     return true;
   }
 

@@ -21,6 +21,13 @@ export interface LogStore {
   readHead(stream: LogStream, sequence: number, lengthBytes: number, signal: AbortSignal): Promise<Buffer | undefined>;
   /** Removes a segment; done already counts as done. */
   delete(stream: LogStream, sequence: number, signal: AbortSignal): Promise<void>;
+  /** The streams of a group that anything is left of, in the order of their names, complete. Foreign names are left out. */
+  listStreams(group: string, signal: AbortSignal): Promise<readonly LogStream[]>;
+  /**
+   * Removes at most `limit` blobs of a stream, those with foreign names too; done already counts as done.
+   * @returns how many were found; fewer than `limit` when nothing is left
+   */
+  deleteStream(stream: LogStream, limit: number, signal: AbortSignal): Promise<number>;
 }
 
 /** The process server's side of the cache account. */

@@ -1,6 +1,6 @@
 import type { LogStore, LogUpload, SegmentRef, StagedSegment } from '../drain/log-store.ts';
 import { assert, TidemarkError } from '../errors.ts';
-import { type LogStream, segmentName, streamPrefix } from '../model/names.ts';
+import { type LogStream, segmentName, streamOfPrefix, streamPrefix } from '../model/names.ts';
 
 /** Segments in memory, with the conditions of the cache account. */
 export class MemoryLogStore implements LogStore, LogUpload {
@@ -50,6 +50,22 @@ export class MemoryLogStore implements LogStore, LogUpload {
   async delete(stream: LogStream, sequence: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     this.#segments(stream).delete(sequence);
+  }
+
+  async listStreams(group: string, signal: AbortSignal): Promise<readonly LogStream[]> {
+    signal.throwIfAborted();
+    const prefixes = [...this.#streams].filter(([, segments]) => segments.size > 0).map(([prefix]) => prefix);
+    const streams = prefixes.sort().map(streamOfPrefix);
+    return streams.filter((stream) => stream !== undefined).filter((stream) => stream.group === group);
+  }
+
+  async deleteStream(stream: LogStream, limit: number, signal: AbortSignal): Promise<number> {
+    signal.throwIfAborted();
+    assert(Number.isSafeInteger(limit) && limit >= 1, `${limit} is no limit`);
+    const segments = this.#segments(stream);
+    const sequences = [...segments.keys()].sort((a, b) => a - b).slice(0, limit);
+    for (const sequence of sequences) segments.delete(sequence);
+    return sequences.length;
   }
 
   async lastSequence(stream: LogStream, signal: AbortSignal): Promise<number> {

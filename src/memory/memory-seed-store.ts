@@ -1,6 +1,6 @@
 import { assertMetadata, assertPut, assertSectors, assertSeed } from '../seed/seed-guards.ts';
 import { assert, TidemarkError } from '../errors.ts';
-import { type DiskKey, seedName } from '../model/names.ts';
+import { type DiskKey, diskOfSeedName, seedName } from '../model/names.ts';
 import { SECTOR_BYTES } from '../model/sizes.ts';
 import type { ByteRange, SeedDisk, SeedReader, SeedStore, SnapshotInfo, SnapshotMetadata } from '../seed/seed-store.ts';
 import { type Counter, snapshotTimeOf } from './counter.ts';
@@ -48,6 +48,24 @@ export class MemorySeedStore implements SeedStore {
 
   reader(key: DiskKey): SeedReader {
     return new MemorySeedReader(this.#blobs, seedName(key));
+  }
+
+  async list(group: string, signal: AbortSignal): Promise<readonly DiskKey[]> {
+    signal.throwIfAborted();
+    const keys = [...this.#blobs.keys()].sort().map(diskOfSeedName);
+    return keys.filter((key) => key !== undefined).filter((key) => key.group === group);
+  }
+
+  async remove(key: DiskKey, confirm: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const blob = this.#blobs.get(seedName(key));
+    if (blob === undefined) return;
+    const leaseId = blob.lease.take();
+    await confirm(signal);
+    signal.throwIfAborted();
+    blob.lease.require(leaseId);
+    blob.lease.release(leaseId);
+    if (this.#blobs.get(blob.name) === blob) this.#blobs.delete(blob.name);
   }
 
   /** The disk as it is now, without its footer, for oracles; undefined when there is none. */

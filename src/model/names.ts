@@ -3,9 +3,11 @@ import { assert, TidemarkError } from '../errors.ts';
 
 const NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 
+const isName = (value: string): boolean => NAME.test(value) && !value.includes('..');
+
 /** @throws TidemarkError NAME_INVALID. Names become parts of blob names, so they hold no slash and no `..`. */
 export function requireName(role: 'group' | 'machine' | 'disk' | 'policy' | 'point', value: string): string {
-  if (!NAME.test(value) || value.includes('..')) {
+  if (!isName(value)) {
     throw new TidemarkError('NAME_INVALID', `${JSON.stringify(value.slice(0, 80))} is no valid ${role} name`);
   }
   return value;
@@ -56,8 +58,26 @@ export function sequenceOfSegmentName(stream: LogStream, name: string): number |
   return sequence >= 1 ? sequence : undefined;
 }
 
+/** The stream whose prefix this is, or undefined when the prefix is none of ours. */
+export function streamOfPrefix(prefix: string): LogStream | undefined {
+  const [group, machine, disk, digits, end, ...rest] = prefix.split('/');
+  if (group === undefined || machine === undefined || disk === undefined || digits === undefined) return undefined;
+  if (end !== '' || rest.length > 0 || ![group, machine, disk].every(isName)) return undefined;
+  const epoch = /^\d{8}$/.test(digits) ? Number(digits) : 0;
+  return epoch >= 1 ? { group, machine, disk, epoch } : undefined;
+}
+
 /** Name of the seed blob inside the seeds container. */
 export const seedName = (key: DiskKey): string => `${key.group}/${key.machine}/${key.disk}.vhd`;
+
+/** The disk of a seed blob's name, or undefined when the name is none of ours. */
+export function diskOfSeedName(name: string): DiskKey | undefined {
+  const [group, machine, file, ...rest] = name.split('/');
+  if (group === undefined || machine === undefined || file?.endsWith('.vhd') !== true || rest.length > 0)
+    return undefined;
+  const disk = file.slice(0, -'.vhd'.length);
+  return [group, machine, disk].every(isName) ? { group, machine, disk } : undefined;
+}
 
 /** Names of documents inside the catalog container. */
 export const catalogName = {

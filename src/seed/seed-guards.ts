@@ -7,7 +7,6 @@ import { MAX_PUT_BYTES } from '../coalesce/requests.ts';
 import { SECTOR_BYTES } from '../model/sizes.ts';
 import type { SnapshotMetadata } from './seed-store.ts';
 
-
 /** Azure limits the metadata of a blob to 8 KiB, names and values together. */
 const MAX_METADATA_BYTES = 8192;
 

@@ -23,6 +23,17 @@ export interface SeedStore {
   open(key: DiskKey, sizeBytes: number, footer: Buffer, signal: AbortSignal): Promise<SeedDisk>;
   /** Read access without a lease. */
   reader(key: DiskKey): SeedReader;
+  /** The seed disks of a group, in the order of their names, complete. Blobs with foreign names are left out. */
+  list(group: string, signal: AbortSignal): Promise<readonly DiskKey[]>;
+  /**
+   * Takes the disk's lease away from whoever holds it, then calls `confirm`, then deletes the disk with all its snapshots, at once. Gone
+   * already counts as done; `confirm` is not called then. What `confirm` throws passes through, with nothing deleted.
+   *
+   * An owner that opens the disk after `confirm` has begun takes the lease away, so a caller that confirms that the group is
+   * still its own never deletes what a later owner writes.
+   * @throws TidemarkError OWNERSHIP_LOST, with nothing deleted, when another owner took the lease meanwhile
+   */
+  remove(key: DiskKey, confirm: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void>;
 }
 
 export interface SeedReader {

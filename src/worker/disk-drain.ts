@@ -9,6 +9,7 @@ import { assert, TidemarkError } from '../errors.ts';
 import type { LogRecord } from '../log/record.ts';
 import type { LogKey } from '../log/seal.ts';
 import { diskLabel, type LogStream } from '../model/names.ts';
+import { MIB } from '../model/sizes.ts';
 import type { SeedDisk } from '../seed/seed-store.ts';
 
 /** How far a disk is; each value is immutable. */
@@ -49,10 +50,15 @@ export interface AdvanceOptions {
   readonly limits: WalkLimits;
   /** Payload of a window that closes it; a window holds at least one segment. Two windows are in memory at once. */
   readonly windowBytes: number;
+  /** Let go of segments that were read when the disk stops: the group has more disks than are applied at once. */
+  readonly holdsNothing: boolean;
   /** Called after each window (with its payload) is on the seed and `place` has moved behind it, before the next one is sent. */
   readonly onApplied: (payloadBytes: number) => Promise<void>;
   readonly signal: AbortSignal;
 }
+
+/** A window of this much payload is sent at once when nothing else is being sent. */
+const MIN_WINDOW_BYTES = 8 * MIB;
 
 interface Collected {
   readonly parts: readonly WindowPart[];
@@ -86,14 +92,18 @@ export class DiskDrain {
     this.changes = options.changes;
   }
 
-  /** Applies everything up to the next stop, and sets `stop`. While one window is sent the next one is read and decoded. */
+  /**
+   * Applies everything up to the next stop, and sets `stop`. While one window is sent the next one is read and decoded; the slower
+   * storage is, the larger windows become, and the more of their payload is buried before it is sent.
+   */
   async advance(options: AdvanceOptions): Promise<void> {
     let applying: Promise<void> = Promise.resolve();
+    let isSending = false;
     let walk = this.place;
     let stop: Stop | undefined;
     try {
       while (stop === undefined) {
-        const collected = await this.#collect(walk, options);
+        const collected = await this.#collect(walk, { ...options, isSending: () => isSending });
         const { window, place, defect } = await this.#prepare(collected, walk);
         await applying;
         if (defect !== undefined) this.defect = defect;
@@ -102,13 +112,14 @@ export class DiskDrain {
         walk = place;
         const sound = defect === undefined ? collected.parts : collected.parts.slice(0, window.parts);
         applying = this.#apply({ ...window, logBytes: logBytesOf(sound) }, place, options);
-        applying.catch(() => undefined); // awaited below, but perhaps only after the next window has been read
+        isSending = true;
+        applying.finally(() => (isSending = false)).catch(() => undefined); // awaited below, but perhaps only after the next window has been read
       }
     } finally {
       await applying;
     }
     this.stop = stop;
-    if (stop.at !== 'end') this.#options.reader.park();
+    if (options.holdsNothing) this.#options.reader.park();
   }
 
   /** Everything sound is applied, and the log cannot be trusted from here on. */
@@ -142,7 +153,8 @@ export class DiskDrain {
     this.stop = { ...this.stop, boundaryReached };
   }
 
-  async #collect(from: DiskPlace, { limits, windowBytes, signal }: AdvanceOptions): Promise<Collected> {
+  async #collect(from: DiskPlace, options: AdvanceOptions & { readonly isSending: () => boolean }): Promise<Collected> {
+    const { limits, windowBytes, isSending, signal } = options;
     const parts: WindowPart[] = [];
     const places: DiskPlace[] = [];
     let place = from;
@@ -153,8 +165,9 @@ export class DiskDrain {
       if (loaded === undefined)
         return { parts, places, stop: stopAtEnd(place.watermarkUs, place.baseCompleteUs, limits) };
       const { segment } = loaded;
-      if (payloadBytes > 0 && payloadBytes + segment.payloadBytes > windowBytes)
-        return { parts, places, stop: undefined };
+      const isFull = payloadBytes + segment.payloadBytes > windowBytes;
+      const isEnough = payloadBytes >= MIN_WINDOW_BYTES && !isSending();
+      if (payloadBytes > 0 && (isFull || isEnough)) return { parts, places, stop: undefined };
       const walked = walkSegment(segment.records, place, limits);
       parts.push({ loaded, from: position.record, to: walked.place.position.record });
       payloadBytes += segment.payloadBytes;

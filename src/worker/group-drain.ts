@@ -131,6 +131,7 @@ export class GroupDrain {
       await disk.drain.advance({
         limits,
         windowBytes: payloadBudgetBytes / atOnce / 2,
+        holdsNothing: atOnce < disks.length,
         onApplied: (payloadBytes) => this.#onApplied(disk, payloadBytes, wasComplete),
         signal: either,
       });

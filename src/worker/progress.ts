@@ -102,11 +102,7 @@ export function newDiskProgress({
   };
 }
 
-export function newProgress(
-  group: string,
-  disks: readonly DiskProgress[],
-  createdAtUs: number,
-): ProgressDocument {
+export function newProgress(group: string, disks: readonly DiskProgress[], createdAtUs: number): ProgressDocument {
   return {
     version: 1,
     group,

@@ -158,6 +158,40 @@ export function logStoreContract(name: string, make: () => Promise<LogStorePorts
       expect(await store.read(stream, 1, 10, live)).toBeUndefined();
     });
 
+    it('lists the streams of a group that something is left of, and of no other group', async () => {
+      const group = freshName('g');
+      expect(await store.listStreams(group, live)).toEqual([]);
+      const streams: LogStream[] = [
+        { group, machine: 'm', disk: 'd', epoch: 1 },
+        { group, machine: 'm', disk: 'd', epoch: 12 },
+        { group, machine: 'm', disk: 'd-2', epoch: 2 },
+        { group, machine: 'm2', disk: 'd', epoch: 1 },
+      ];
+      for (const other of [...streams, { ...stream, group: `${group}x` }, { ...stream, group: group.slice(0, -1) }])
+        await put(other, 1, pattern(1, 8));
+      const label = ({ machine, disk, epoch }: LogStream): string => `${machine}/${disk}/${epoch}`;
+      const listed = await store.listStreams(group, live);
+      expect(new Set(listed.map(({ group: of }) => of))).toEqual(new Set([group]));
+      expect(listed.map(label).toSorted()).toEqual(streams.map(label).toSorted());
+      expect(await store.listStreams(group, live)).toEqual(listed);
+    });
+
+    it('deletes a stream in portions, and no other stream', async () => {
+      stream = newStream();
+      const next = { ...stream, epoch: 2 };
+      for (const n of [1, 2, 3, 5000, 1_000_000]) await put(stream, n, pattern(n, 8));
+      await put(next, 1, pattern(1, 8));
+      expect(await store.deleteStream(stream, 2, live)).toBe(2);
+      expect(await upload.lastSequence(stream, live)).toBe(1_000_000);
+      expect(await store.listStreams(stream.group, live)).toHaveLength(2);
+      expect(await store.deleteStream(stream, 2, live)).toBe(2);
+      expect(await store.deleteStream(stream, 2, live)).toBe(1);
+      expect(await store.deleteStream(stream, 2, live)).toBe(0);
+      expect(await store.listStreams(stream.group, live)).toEqual([next]);
+      expect(await upload.lastSequence(stream, live)).toBe(0);
+      expectBytes(await store.read(next, 1, 8, live), pattern(1, 8));
+    });
+
     it('stops when it is told to', async () => {
       stream = newStream();
       const staged = await upload.stage(stream, 1, pattern(1, 10), live);
@@ -165,6 +199,8 @@ export function logStoreContract(name: string, make: () => Promise<LogStorePorts
       await expectAborts((signal) => store.read(stream, 1, 10, signal));
       await expectAborts((signal) => store.readHead(stream, 1, 10, signal));
       await expectAborts((signal) => store.delete(stream, 1, signal));
+      await expectAborts((signal) => store.listStreams(stream.group, signal));
+      await expectAborts((signal) => store.deleteStream(stream, 1, signal));
       await expectAborts((signal) => upload.lastSequence(stream, signal));
       await expectAborts((signal) => upload.stage(stream, 1, pattern(1, 10), signal));
       await expectAborts((signal) => staged.commit(signal));

@@ -287,6 +287,92 @@ export function seedStoreContract(name: string, make: () => Promise<SeedStore>):
       await disk.putPages(0, pattern(2, 512), live);
     });
 
+    it('lists the disks of a group and of no other', async () => {
+      const group = freshName('g');
+      expect(await seeds.list(group, live)).toEqual([]);
+      const keys: DiskKey[] = [
+        { group, machine: 'm', disk: 'd' },
+        { group, machine: 'm', disk: 'd.2' },
+        { group, machine: 'm-2', disk: 'd' },
+      ];
+      for (const key of [...keys, { ...newKey(), group: `${group}x` }, { ...newKey(), group: group.slice(0, -1) }])
+        await (await seeds.open(key, SIZE, FOOTER, live)).snapshot({}, live);
+      const listed = await seeds.list(group, live);
+      const label = ({ machine, disk }: DiskKey): string => `${machine}/${disk}`;
+      expect(new Set(listed.map(({ group: of }) => of))).toEqual(new Set([group]));
+      expect(listed.map(label).toSorted()).toEqual(keys.map(label).toSorted());
+    });
+
+    const confirmed = async (): Promise<void> => undefined;
+
+    it('removes a disk with its snapshots, whoever holds it; another size may follow', async () => {
+      const { key, disk, reader } = await opened();
+      await disk.putPages(0, pattern(1, 512), live);
+      const snapshots = [await disk.snapshot({}, live), await disk.snapshot({}, live)];
+      const other = await seeds.open({ ...key, disk: 'd2' }, SIZE, FOOTER, live);
+      const kept = await other.snapshot({}, live);
+      await seeds.remove(key, confirmed, live);
+      expect(await seeds.list(key.group, live)).toEqual([{ ...key, disk: 'd2' }]);
+      expect(await reader.listSnapshots(live)).toEqual([]);
+      for (const snapshot of snapshots) await expectCode(reader.read(snapshot, 0, 512, live), 'SNAPSHOT_MISSING');
+      expect((await other.listSnapshots(live)).map(({ snapshot }) => snapshot)).toEqual([kept]);
+      await expect(disk.putPages(0, pattern(2, 512), live)).rejects.toThrow(key.disk);
+      await expectCode(disk.renew(live), 'OWNERSHIP_LOST');
+
+      const again = await seeds.open(key, 2 * SIZE, FOOTER, live);
+      await expectCode(disk.putPages(0, pattern(2, 512), live), 'OWNERSHIP_LOST');
+      expectBytes(await content(again, 0, 2 * SIZE + 512), Buffer.concat([Buffer.alloc(2 * SIZE), FOOTER]));
+    });
+
+    it('counts a removed disk as done, and confirms nothing then', async () => {
+      const { key } = await opened();
+      let confirmations = 0;
+      const count = async (): Promise<void> => void confirmations++;
+      await seeds.remove(key, count, live);
+      await seeds.remove(key, count, live);
+      await seeds.remove({ ...key, group: freshName('g') }, count, live);
+      expect(confirmations).toBe(1);
+    });
+
+    it('removes nothing when the caller does not confirm', async () => {
+      const { key, disk, reader } = await opened();
+      await disk.putPages(0, pattern(1, 512), live);
+      const snapshot = await disk.snapshot({}, live);
+      const refusal = new Error('not ours any more');
+      await expect(seeds.remove(key, () => Promise.reject(refusal), live)).rejects.toBe(refusal);
+      expect((await reader.listSnapshots(live)).map((info) => info.snapshot)).toEqual([snapshot]);
+      await expectCode(disk.putPages(0, pattern(2, 512), live), 'OWNERSHIP_LOST');
+      const again = await seeds.open(key, SIZE, FOOTER, live);
+      expectBytes(await content(again, 0, 512), pattern(1, 512));
+    });
+
+    it('removes nothing once another owner has opened the disk, or made it anew', async () => {
+      const { key, disk } = await opened();
+      await disk.snapshot({}, live);
+      let taker: SeedDisk | undefined;
+      const takeOver = async (): Promise<void> => {
+        taker = await seeds.open(key, SIZE, FOOTER, live);
+        await taker.putPages(0, pattern(3, 512), live);
+      };
+      await expectCode(seeds.remove(key, takeOver, live), 'OWNERSHIP_LOST');
+      await taker?.renew(live);
+      expect(await seeds.reader(key).listSnapshots(live)).toHaveLength(1);
+      const makeAnew = async (): Promise<void> => {
+        await seeds.remove(key, confirmed, live);
+        await takeOver();
+      };
+      await expectCode(seeds.remove(key, makeAnew, live), 'OWNERSHIP_LOST');
+      await taker?.renew(live);
+      expect(await seeds.list(key.group, live)).toEqual([key]);
+    });
+
+    it('removes nothing once the lease that it took was given back', async () => {
+      const { key } = await opened();
+      const openAndClose = async (): Promise<void> => (await seeds.open(key, SIZE, FOOTER, live)).close(live);
+      await expectCode(seeds.remove(key, openAndClose, live), 'OWNERSHIP_LOST');
+      expect(await seeds.list(key.group, live)).toEqual([key]);
+    });
+
     it('holds a disk of 8 TiB, written at both ends', async () => {
       const key = newKey();
       const size = 8 * TIB - MIB;
@@ -314,6 +400,8 @@ export function seedStoreContract(name: string, make: () => Promise<SeedStore>):
       await expectAborts((signal) => disk.deleteSnapshot(snapshot, signal));
       await expectAborts((signal) => disk.renew(signal));
       await expectAborts((signal) => disk.close(signal));
+      await expectAborts((signal) => seeds.list(key.group, signal));
+      await expectAborts((signal) => seeds.remove(key, confirmed, signal));
       await expectAborts((signal) => reader.listSnapshots(signal));
       await expectAborts((signal) => reader.read(snapshot, 0, 512, signal));
       await expectAborts((signal) => reader.ranges(snapshot, SIZE, signal));

@@ -1,5 +1,7 @@
 import { BlobServiceClient } from '@azure/storage-blob';
 import { ServiceBusClient } from '@azure/service-bus';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -144,6 +146,29 @@ describe('starting and stopping', () => {
       message: expect.stringContaining('broker'),
     });
     expect([alive(running.pids), existsSync(join(otherHome, 'stack.json'))]).toEqual([[], false]);
+    await running.stop();
+  });
+
+  it('waits for services that still end after their supervisor was killed', async () => {
+    const running = await onFreePorts(async (portBase) => {
+      const program = `require('net').createServer().listen(${portBase}, '127.0.0.1', () => {
+        console.log('up');
+        setTimeout(() => process.exit(), 500);
+      })`;
+      const leftover = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'ignore'] });
+      await once(leftover.stdout, 'data');
+      const pid = leftover.pid ?? 0;
+      writeState(otherHome, {
+        version: 1,
+        status: 'ready',
+        startedAt: new Date().toISOString(),
+        ports: { blob: portBase, broker: portBase + 1 },
+        supervisor: { pid: 2 ** 22 + 1, start: '1' },
+        services: [{ name: 'azurite', pid, start: processStart(pid) ?? '' }],
+      });
+      return startStack({ home: otherHome, portBase, signal: limit() });
+    });
+    expect(alive(running.pids)).toEqual(running.pids);
     await running.stop();
   });
 

@@ -76,6 +76,10 @@ function mustLoad(dir: string, name: string): Buffer {
   return bytes;
 }
 
+const SECTOR_BYTES = 512;
+/** The base copy leaves out blocks of this size that are zero (docs/source.md). */
+const BASE_BLOCK_BYTES = 4096;
+
 /** One disk of a trace, replayed forwards: cuts are asked for in ascending order. */
 export class TraceReplay {
   /** The disk's bytes at the newest cut. Changes with the next one. */
@@ -84,6 +88,8 @@ export class TraceReplay {
   readonly times: readonly number[];
   readonly #log: Buffer;
   readonly #sectorBytes: number;
+  /** One per sector of 512 bytes: whether the base copy or an entry has touched it since {@link takeTouched}. */
+  #touched: Uint8Array;
   /** Entries applied so far. */
   #index = 0;
   #position: number;
@@ -93,6 +99,11 @@ export class TraceReplay {
     if (sizeBytes === undefined) throw new Error(`${dir} has no disk ${disk}`);
     this.image = Buffer.alloc(sizeBytes);
     load(dir, `initial${disk}.img`)?.copy(this.image);
+    this.#touched = new Uint8Array(sizeBytes / SECTOR_BYTES);
+    const zeroes = Buffer.alloc(BASE_BLOCK_BYTES);
+    for (let at = 0; at < sizeBytes; at += BASE_BLOCK_BYTES) {
+      if (!this.image.subarray(at, at + BASE_BLOCK_BYTES).equals(zeroes)) this.#touch(at, BASE_BLOCK_BYTES);
+    }
     this.#log = mustLoad(dir, `disk${disk}.log`);
     this.#sectorBytes = this.#log.readUInt32LE(24);
     this.#position = this.#sectorBytes;
@@ -115,6 +126,7 @@ export class TraceReplay {
     const dataLength = isMark || isDiscard ? 0 : length;
     if (isDiscard) this.image.fill(0, offset, offset + length);
     else if (dataLength > 0) this.#log.copy(this.image, offset, dataAt, dataAt + dataLength);
+    if (isDiscard || dataLength > 0) this.#touch(offset, length);
     this.#position = dataAt + dataLength;
     this.#index++;
   }
@@ -131,6 +143,17 @@ export class TraceReplay {
   #entriesBefore(cut: Extract<Cut, { readonly beforeUs: number }>): number {
     const found = this.times.findIndex((timeUs) => timeUs * cut.stretch + cut.startUs >= cut.beforeUs);
     return found < 0 ? this.times.length : found;
+  }
+
+  #touch(offsetBytes: number, lengthBytes: number): void {
+    this.#touched.fill(1, offsetBytes / SECTOR_BYTES, (offsetBytes + lengthBytes) / SECTOR_BYTES);
+  }
+
+  /** Sectors written or discarded since the last call, the first time also those of the base copy: 1 per sector of 512 bytes. */
+  takeTouched(): Uint8Array {
+    const touched = this.#touched;
+    this.#touched = new Uint8Array(touched.length);
+    return touched;
   }
 
   sha256(): string {

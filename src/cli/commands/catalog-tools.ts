@@ -1,9 +1,9 @@
 /** What commands on the catalog need from the world; tests give them a catalog in memory. */
-import { connect } from '../../azure/connect.ts';
 import type { Catalog } from '../../catalog/catalog.ts';
 import { TidemarkError } from '../../errors.ts';
 import { systemClock } from '../../system-clock.ts';
 import type { CliContext } from '../context.ts';
+import { withRuntime } from '../with-runtime.ts';
 
 export interface CatalogTools {
   /** Opens the configured catalog, runs `work` and closes it. @throws TidemarkError CONFIG_MISSING, CONFIG_INVALID, and what `work` throws */
@@ -13,14 +13,7 @@ export interface CatalogTools {
 }
 
 export const configuredCatalog: CatalogTools = {
-  async withCatalog(context, work) {
-    const storage = connect(context.configuration());
-    try {
-      return await work(storage.catalog, context.signal);
-    } finally {
-      storage.close();
-    }
-  },
+  withCatalog: (context, work) => withRuntime(context, ({ ports }) => work(ports.catalog, context.signal)),
   nowUs: () => systemClock.nowUs(),
 };
 

@@ -1,8 +1,6 @@
 /** `tidemark source ship`: the source side of replication, played from a recorded trace. */
 import type { Command } from 'commander';
-import { connect } from '../../azure/connect.ts';
 import { getGroup } from '../../catalog/groups.ts';
-import { createLogKey } from '../../log/seal.ts';
 import { diskLabel } from '../../model/names.ts';
 import { formatBytes } from '../../model/sizes.ts';
 import { isoFromUs, usFromIso } from '../../model/time.ts';
@@ -13,6 +11,7 @@ import type { ShipOptions, ShipProgress, ShipResult } from '../../source/ship.ts
 import { openTraceFolder, traceEndUs } from '../../source/trace-folder.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine, printTable, stageProgress } from '../output.ts';
+import { withRuntime } from '../with-runtime.ts';
 
 interface ShipArguments {
   readonly trace: string;
@@ -60,31 +59,26 @@ async function ship(groupName: string, options: ShipArguments, context: CliConte
   const { signal } = context;
   const numbers = numbersOf(options);
   const mapping = diskMapping(options.disk);
-  const configuration = context.configuration();
-  const storage = connect(configuration);
   const progress = stageProgress(context);
-  try {
-    const group = await getGroup(storage.catalog, groupName, signal);
+  await withRuntime(context, async ({ ports, settings }) => {
+    const group = await getGroup(ports.catalog, groupName, signal);
     const trace = await openTraceFolder(options.trace);
     const selection = await selectDisks(group, trace, { machine: options.machine, mapping });
     const files = selection.disks.map((disk) => disk.files);
     const result = await shipTrace({
       ...numbers,
       disks: selection.disks,
-      upload: storage.logUpload,
-      log: storage.logStore,
+      upload: ports.logUpload,
+      log: ports.logStore,
       traceEndUs: await traceEndUs([...trace.disks, ...files], signal),
-      nowUs: () => Date.now() * 1000,
-      encode: configuration.logKey === undefined ? {} : { key: createLogKey(configuration.logKey) },
+      nowUs: () => ports.clock.nowUs(),
+      encode: settings.key === undefined ? {} : { key: settings.key },
       onProgress: (update) => showProgress(progress, update),
       signal,
     });
     progress.stop();
     report(groupName, selection, result, context);
-  } finally {
-    progress.stop();
-    storage.close();
-  }
+  }).finally(() => progress.stop());
 }
 
 function showProgress(progress: ReturnType<typeof stageProgress>, { disk, startUs, finalUs }: ShipProgress): void {

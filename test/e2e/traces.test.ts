@@ -1,0 +1,79 @@
+/** Each bundled trace from its first write to its exported points, while a worker drains what is already shipped. */
+import { expect, it } from 'vitest';
+import { Operator } from '../support/cli.ts';
+import { endUsOf, expectedPoints, isoOf, usOf, type Shipment } from '../support/point-oracle.ts';
+import { useStack } from '../support/stack.ts';
+import { RawStorage } from '../support/storage.ts';
+import { expectations, traceEnd, type TraceName, tracePath, TraceReplay } from '../support/trace-oracle.ts';
+import { verifyPoints } from './verify-points.ts';
+
+const stack = useStack();
+const operator = new Operator(() => stack.environment);
+const BOUNDARY_US = usOf('2026-11-20T04:00:00Z');
+const STRETCH = 60;
+
+interface Case {
+  readonly trace: TraceName;
+  readonly where: string;
+  /** Source time of the trace's beginning. */
+  readonly start: (lengthUs: number) => number;
+  /** Trace seconds at which the source stops for a moment; the worker is started anew each time. */
+  readonly steps: readonly string[];
+}
+
+const CASES: readonly Case[] = [
+  {
+    trace: 't1-ext4-sqlite',
+    where: 'between boundaries',
+    start: () => BOUNDARY_US + 61_000_001,
+    steps: ['3.25', '19.999999', '33'],
+  },
+  { trace: 't2-ext4-postgres', where: 'on a boundary', start: () => BOUNDARY_US, steps: ['12.5', '25'] },
+  {
+    trace: 't3-xfs-churn',
+    where: 'a microsecond before a boundary',
+    start: () => BOUNDARY_US - 1,
+    steps: ['5.000001', '27'],
+  },
+  { trace: 't4-two-disks', where: 'a microsecond after a boundary', start: () => BOUNDARY_US + 1, steps: ['20'] },
+  {
+    trace: 't5-btrfs-churn',
+    where: 'so that it ends on a boundary',
+    start: (lengthUs) => BOUNDARY_US - lengthUs,
+    steps: ['10', '30'],
+  },
+];
+
+it.each(CASES)(
+  '$trace, begun $where: every point is the replay up to its cut',
+  async ({ trace, start, steps }) => {
+    const dir = tracePath(trace);
+    const group = trace.slice(0, 2);
+    const shipment: Shipment = { dir, startUs: start(traceEnd(dir) * STRETCH), stretch: STRETCH };
+    const sizes = expectations(dir).disk_size;
+    const disks = sizes.map((sizeBytes, disk) => `disk${disk}=${sizeBytes}`).flatMap((disk) => ['--disk', disk]);
+    const hours = ['--retention-hours', '24', '--app-consistent-hours', '1'];
+    await operator.ok('policy', 'set', 'daily', ...hours);
+    await operator.ok('group', 'protect', group, '--policy', 'daily', '--machine', 'web', ...disks);
+
+    const ship = ['source', 'ship', group, '--trace', dir, '--start', isoOf(shipment.startUs), '--stretch', `${STRETCH}`];
+    const work = ['worker', 'run', '--once', '--group', group];
+    for (const step of steps) {
+      await Promise.all([operator.ok(...ship, '--until', step), operator.ok(...work)]);
+    }
+    const [shipped] = await Promise.all([operator.json<{ end: string }>(...ship), operator.ok(...work)]);
+    expect(shipped.end).toBe(isoOf(endUsOf(shipment)));
+    await operator.ok(...work);
+
+    const replays = sizes.map((_, disk) => new TraceReplay(dir, disk));
+    await verifyPoints({
+      operator,
+      storage: new RawStorage(stack.environment),
+      group,
+      disks: replays.map((replay, disk) => ({ machine: 'web', disk: `disk${disk}`, replay })),
+      expected: expectedPoints(shipment, replays, 'boundaries'),
+      folder: stack.home,
+    });
+  },
+  120_000,
+);

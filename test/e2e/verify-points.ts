@@ -1,0 +1,169 @@
+/** Compares every point of a group with the plain replay of its trace, byte for byte. */
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, readSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { crc32, zstdDecompressSync } from 'node:zlib';
+import { expect } from 'vitest';
+import type { Operator } from '../support/cli.ts';
+import { type ExpectedPoint, isoOf } from '../support/point-oracle.ts';
+import { download, type RawStorage } from '../support/storage.ts';
+import type { TraceReplay } from '../support/trace-oracle.ts';
+
+/** As CLI.md promises it. */
+export interface ListedPoint {
+  readonly id: string;
+  readonly kind: string;
+  readonly cut: string;
+  readonly created: string;
+  readonly disks: readonly { machine: string; disk: string; sizeBytes: number; changedBytes: number }[];
+  readonly pinned: boolean;
+  readonly verified: unknown;
+}
+
+/** A protected disk, and the trace disk that plays it. */
+export interface PlayedDisk {
+  readonly machine: string;
+  readonly disk: string;
+  readonly replay: TraceReplay;
+}
+
+const PIECE_BYTES = 8 * 1024 * 1024;
+const piece = Buffer.alloc(PIECE_BYTES);
+
+/** The first offset at which file and image differ, -1 when they are equal; with `hash`, the file's SHA-256 is fed into it. */
+function firstDifference(file: string, image: Buffer, hash?: ReturnType<typeof createHash>): number {
+  if (statSync(file).size !== image.length) return Math.min(statSync(file).size, image.length);
+  const fd = openSync(file, 'r');
+  try {
+    for (let at = 0; at < image.length; ) {
+      const read = readSync(fd, piece, 0, PIECE_BYTES, at);
+      const bytes = piece.subarray(0, read);
+      hash?.update(bytes);
+      const wanted = image.subarray(at, at + read);
+      if (!bytes.equals(wanted)) return at + bytes.findIndex((byte, index) => byte !== wanted[index]);
+      at += read;
+    }
+    return -1;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+const ZEROES = Buffer.alloc(PIECE_BYTES);
+
+function isZero(bytes: Buffer): boolean {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    const part = bytes.subarray(at, at + PIECE_BYTES);
+    if (!part.equals(ZEROES.subarray(0, part.length))) return false;
+  }
+  return true;
+}
+
+interface Extent {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly checksum: string;
+}
+
+/** The `.changes` blob by disk, read as docs/points.md describes it. */
+function readChanges(blob: Buffer): Map<string, Extent[]> {
+  const [first, ...lines] = zstdDecompressSync(blob).toString('utf8').trimEnd().split('\n');
+  expect(first).toBe('tidemark-changes 1');
+  const disks = new Map<string, Extent[]>();
+  for (const line of lines) {
+    const [label = '', offset, length, checksum = ''] = line.split(' ');
+    const extents = disks.get(label) ?? [];
+    disks.set(label, extents);
+    extents.push({ offsetBytes: Number(offset), lengthBytes: Number(length), checksum });
+  }
+  return disks;
+}
+
+/** Exactly the touched sectors, with checksums of what is in the image. */
+function expectChanges(extents: readonly Extent[], touched: Uint8Array, image: Buffer): void {
+  const listed = new Uint8Array(touched.length);
+  let end = 0;
+  const wrong: string[] = [];
+  for (const { offsetBytes, lengthBytes, checksum } of extents) {
+    expect(offsetBytes).toBeGreaterThanOrEqual(end);
+    end = offsetBytes + lengthBytes;
+    listed.fill(1, offsetBytes / 512, end / 512);
+    const bytes = image.subarray(offsetBytes, end);
+    const right = checksum === 'zero' ? isZero(bytes) : crc32(bytes) === Number.parseInt(checksum, 16);
+    if (!right) wrong.push(`${offsetBytes} ${lengthBytes} ${checksum}`);
+  }
+  expect(wrong).toEqual([]);
+  expect(Buffer.from(listed).equals(touched), 'the changes list names the sectors that were written').toBe(true);
+}
+
+export interface VerifyOptions {
+  readonly operator: Operator;
+  readonly storage: RawStorage;
+  readonly group: string;
+  /** In the order of the trace's disks. */
+  readonly disks: readonly PlayedDisk[];
+  readonly expected: readonly ExpectedPoint[];
+  /** Folder for exported files. */
+  readonly folder: string;
+}
+
+/** Lists the points, then exports every disk of every point and compares it with the replay. The replays move to the last point. */
+export async function verifyPoints(options: VerifyOptions): Promise<ListedPoint[]> {
+  const { operator, group, expected } = options;
+  const listed = await operator.json<ListedPoint[]>('point', 'list', group);
+  expect(listed.map(({ id }) => id)).toEqual(expected.map(({ id }) => id));
+  let previous: string | null = null;
+  for (const [index, point] of expected.entries()) {
+    const row = listed[index];
+    if (row === undefined) throw new Error('the lists have one length');
+    await verifyPoint(options, point, row, previous);
+    previous = point.id;
+  }
+  return listed;
+}
+
+async function verifyPoint(
+  options: VerifyOptions,
+  point: ExpectedPoint,
+  row: ListedPoint,
+  previous: string | null,
+): Promise<void> {
+  const { operator, storage, group, disks, folder } = options;
+  const changesBlob = storage.catalog.getBlobClient(`points/${group}/${point.id}.changes`);
+  const [shown, changes] = await Promise.all([
+    operator.json<{ manifest: Record<string, unknown> }>('point', 'show', group, point.id),
+    download(changesBlob).then(readChanges),
+  ]);
+  expect(shown.manifest).toMatchObject({ point: point.id, mark: point.mark, previousPoint: previous });
+  const rows = [];
+  for (const [index, { machine, disk, replay }] of disks.entries()) {
+    const cut = point.cuts[index];
+    if (cut === undefined) throw new Error('a cut per disk');
+    replay.advance(cut);
+    const touched = replay.takeTouched();
+    const file = join(folder, `${group}-${index}.img`);
+    await operator.ok('point', 'export', group, point.id, '--disk', `${machine}/${disk}`, '--out', file);
+    const recorded = point.recorded[index];
+    const hash = recorded === undefined ? undefined : createHash('sha256');
+    expect({ point: point.id, disk, differsAt: firstDifference(file, replay.image, hash) }).toEqual({
+      point: point.id,
+      disk,
+      differsAt: -1,
+    });
+    if (recorded !== undefined) expect(hash?.digest('hex')).toBe(recorded);
+    expectChanges(changes.get(`${machine}/${disk}`) ?? [], touched, replay.image);
+    let changedBytes = 0;
+    for (const sector of touched) changedBytes += sector * 512;
+    rows.push({ machine, disk, sizeBytes: replay.image.length, changedBytes });
+    rmSync(file);
+  }
+  expect(row).toEqual({
+    id: point.id,
+    kind: point.kind,
+    cut: isoOf(point.cutUs),
+    created: expect.stringMatching(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/),
+    disks: rows,
+    pinned: false,
+    verified: null,
+  });
+}
