@@ -18,7 +18,7 @@ import {
 } from './group-document.ts';
 import { policyNotFound, getPolicy, touchPolicy } from './policies.ts';
 
-export { groupDocumentSchema, holdsOf, livePins } from './group-document.ts';
+export { groupDocumentSchema, holdsOf, lastEpoch, livePins } from './group-document.ts';
 export type { GroupDocument, GroupMachine, Pin, PinRequest, ProtectRequest } from './group-document.ts';
 
 /**

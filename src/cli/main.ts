@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline/promises';
 import { Command, CommanderError } from 'commander';
 import { TidemarkError } from '../errors.ts';
+import * as demo from './commands/demo.ts';
 import * as group from './commands/group.ts';
 import * as local from './commands/local.ts';
 import * as monitor from './commands/monitor.ts';
@@ -16,6 +17,7 @@ import { reportError } from './report.ts';
 
 /** One module per noun; each adds its commands to the program. */
 const COMMANDS: readonly { register(program: Command, context: CliContext): void }[] = [
+  demo,
   local,
   policy,
   group,

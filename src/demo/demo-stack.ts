@@ -43,7 +43,13 @@ export async function openDemoStack(options: DemoStackOptions): Promise<DemoStac
   const remove = (): Promise<void> => rm(home, { recursive: true, force: true });
   try {
     const stack = await onFreePorts(options, (portBase) => startStack({ home, portBase, signal }));
-    return { environment: stack.environment, close: () => stack.stop().finally(remove) };
+    return {
+      environment: stack.environment,
+      close: async () => {
+        await stack.stop();
+        await remove();
+      },
+    };
   } catch (error) {
     await remove();
     throw error;

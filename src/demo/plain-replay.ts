@@ -145,7 +145,9 @@ interface LoadedTrace {
 async function loadTrace(folder: string): Promise<LoadedTrace> {
   const [disk, more] = (await openTraceFolder(folder)).disks;
   if (disk === undefined || more !== undefined) throw invalid(folder, 'has more than one disk');
-  const expected = expectationsSchema.safeParse(parseJson(await readFile(join(folder, 'expect.json'), 'utf8').catch(() => '')));
+  const expected = expectationsSchema.safeParse(
+    parseJson(await readFile(join(folder, 'expect.json'), 'utf8').catch(() => '')),
+  );
   if (!expected.success) throw invalid(folder, `has no usable expect.json: ${z.prettifyError(expected.error)}`);
   const image = Buffer.alloc(expected.data.disk_size[0] ?? 0);
   if (disk.imageFile !== undefined) (await load(disk.imageFile)).copy(image);

@@ -1,15 +1,15 @@
 /** The main job on one trace: protect a machine, replicate it while a worker drains, verify every point, and look at the rest. */
 import { readDocument } from '../catalog/documents.ts';
-import { getGroup, listGroups, protectGroup } from '../catalog/groups.ts';
-import { getPolicy, setPolicy } from '../catalog/policies.ts';
+import { listGroups, protectGroup } from '../catalog/groups.ts';
+import { setPolicy } from '../catalog/policies.ts';
 import { parseConfiguration } from '../config.ts';
 import { createLogKey } from '../log/seal.ts';
 import { catalogName, type LogStream } from '../model/names.ts';
 import { FIVE_MINUTES_US, HOUR_US } from '../model/time.ts';
 import { groupOf, readCloudEvent } from '../monitoring/cloud-event.ts';
 import { listPoints } from '../points/point-store.ts';
-import { pointFact, pointId, type Manifest } from '../points/manifest.ts';
-import { planPrune, type PrunePlan } from '../retention/plan.ts';
+import { pointFact, pointId } from '../points/manifest.ts';
+import { planPrune, type PointFact, type PrunePlan } from '../retention/plan.ts';
 import { POLICY_DEFAULTS, type Policy } from '../retention/policy.ts';
 import { openRuntime, type Runtime } from '../runtime.ts';
 import { shipTrace, type ShipResult } from '../source/ship.ts';
@@ -24,6 +24,7 @@ import type { WorkerFigures } from './worker-process.ts';
 const NAME = 'demo';
 const MACHINE = 'database';
 const DISK = 'disk0';
+const POLICY: Policy = POLICY_DEFAULTS;
 /** The trace is stretched to about this much source time: enough for several five-minute points. */
 const SOURCE_TIME_US = 45 * 60 * 1_000_000;
 /** How far ahead the second pruning plan looks: beyond the two hours in which every point stays. */
@@ -83,13 +84,12 @@ export async function runScenario(options: ScenarioOptions): Promise<DemoResult>
       signal,
     });
     const verifyMs = ports.clock.nowMs() - fromMs;
-    const policy = await policyOf(runtime, stream.group, signal);
     return {
       group: stream.group,
-      policy,
+      policy: POLICY,
       stretch,
       points,
-      prune: prunePlans(manifests, policy, ports.clock.nowUs()),
+      prune: prunePlans(manifests.map(pointFact), POLICY, ports.clock.nowUs()),
       messages: await countMessages(runtime, stream.group, signal),
       verifyMs,
       ...replicated,
@@ -102,7 +102,7 @@ export async function runScenario(options: ScenarioOptions): Promise<DemoResult>
 /** Protects a new group: `demo`, or `demo-2`, `demo-3` … where earlier demos were kept. */
 async function protect({ ports }: Runtime, sizeBytes: number, signal: AbortSignal): Promise<LogStream> {
   const { catalog, clock } = ports;
-  await setPolicy(catalog, NAME, POLICY_DEFAULTS, signal);
+  await setPolicy(catalog, NAME, POLICY, signal);
   const taken = await listGroups(catalog, signal);
   let group = NAME;
   for (let number = 2; taken.includes(group); number++) group = `${NAME}-${number}`;
@@ -130,15 +130,21 @@ async function replicate(
   const signal = AbortSignal.any([options.signal, failed.signal]);
   const worker = startWorker(stream.group, environment);
   worker.figures.catch((error: unknown) => failed.abort(error));
-  const watching = watch({ ...options, signal: AbortSignal.any([signal, done.signal]) });
+  signal.addEventListener('abort', () => void worker.stop());
+  const watching = watch({ ...options, signal: AbortSignal.any([signal, done.signal]) }).catch((error: unknown) =>
+    failed.abort(error),
+  );
   try {
     const { startUs, finalUs, disks } = await ship({ ...options, signal });
     worker.finish();
-    const figures = await untilAborted(worker.figures, signal);
+    const figures = await worker.figures;
     onProgress('drain', 1, 1, 'complete');
     onProgress('points', expected.length, expected.length, `${expected.length} of ${expected.length}`);
     const [{ segments, records } = { segments: 0, records: 0 }] = disks;
     return { startUs, finalUs, shipped: { segments, records }, worker: figures };
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
   } finally {
     done.abort();
     await watching;
@@ -168,57 +174,30 @@ async function ship(options: ReplicateOptions): Promise<ShipResult> {
   });
 }
 
-/** Shows how far the worker is, as its progress document says. A look that fails is no failure of the job: the worker's own would be. */
-async function watch({ runtime, stream, replay, expected, startUs, stretch, onProgress, signal }: ReplicateOptions): Promise<void> {
+/** Shows how far the worker is, as its progress document says, until `signal` aborts. */
+async function watch(options: ReplicateOptions): Promise<void> {
+  const { runtime, stream, replay, expected, startUs, stretch, onProgress, signal } = options;
   const { catalog, clock } = runtime.ports;
   const name = catalogName.progress(stream.group);
   const lengthUs = replay.endUs * stretch;
   try {
     for (;;) {
       const progress = (await readDocument(catalog, name, progressSchema, signal))?.value;
-      const watermarkUs = progress?.disks[0]?.watermarkUs ?? startUs;
+      const doneUs = (progress?.disks[0]?.watermarkUs ?? startUs) - startUs;
       const cutUs = progress?.newestPoint?.cutUs ?? Number.NEGATIVE_INFINITY;
       const made = expected.filter((point) => point.cutUs <= cutUs).length;
-      onProgress('drain', watermarkUs - startUs, lengthUs, `${Math.round((watermarkUs - startUs) / 60e6)} min of source time`);
+      onProgress('drain', doneUs, lengthUs, `${Math.round(doneUs / 60e6)} min of source time`);
       onProgress('points', made, expected.length, `${made} of ${expected.length}`);
       await clock.sleep(WATCH_MS, signal);
     }
-  } catch {
-    // Aborted: the job is done, or was stopped.
+  } catch (error) {
+    if (!signal.aborted) throw error;
   }
-}
-
-/** Stops waiting, not the work, when `signal` aborts. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = (): void => aborted.reject(signal.reason as Error);
-  signal.addEventListener('abort', onAbort);
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
-}
-
-async function policyOf({ ports }: Runtime, group: string, signal: AbortSignal): Promise<Policy> {
-  const { policy } = await getGroup(ports.catalog, group, signal);
-  const { retentionHours, appConsistentHours, rpoThresholdMinutes, logRetentionHours } = await getPolicy(
-    ports.catalog,
-    policy,
-    signal,
-  );
-  return { retentionHours, appConsistentHours, rpoThresholdMinutes, logRetentionHours };
 }
 
 /** For the second plan, the source goes on: a crash-consistent point every five minutes after the newest one. */
-export function prunePlans(
-  manifests: readonly Pick<Manifest, 'point' | 'kind' | 'cutUs'>[],
-  policy: Policy,
-  nowUs: number,
-): DemoResult['prune'] {
+export function prunePlans(points: readonly PointFact[], policy: Policy, nowUs: number): DemoResult['prune'] {
   const options = { holds: [], nowUs };
-  const points = manifests.map((manifest) => pointFact(manifest as Manifest));
   const newestUs = points.at(-1)?.cutUs ?? 0;
   const ahead = Array.from({ length: (PLAN_AHEAD_HOURS * HOUR_US) / FIVE_MINUTES_US }, (_, index) => {
     const cutUs = (Math.floor(newestUs / FIVE_MINUTES_US) + index + 1) * FIVE_MINUTES_US;

@@ -29,8 +29,7 @@ export function startWorker(group: string, environment: Readonly<Record<string, 
     env: {},
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
-  const exited = once(child, 'exit');
-  exited.catch(() => undefined);
+  const exited = once(child, 'exit').catch(() => undefined); // a process that could not be started is gone, too
   let stderr = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-STDERR_CHARACTERS);
@@ -40,10 +39,15 @@ export function startWorker(group: string, environment: Readonly<Record<string, 
   // A worker that has ended is found out by its exit.
   const order = (message: WorkerOrder): boolean => child.connected && child.send(message, () => undefined);
   order({ order: 'drain', group, environment });
-  const figures = once(child, 'close').then(() => {
-    if (report?.status === 'done') return report.figures;
-    throw failure(report, stderr);
-  });
+  const figures = once(child, 'close').then(
+    () => {
+      if (report?.status === 'done') return report.figures;
+      throw failure(report, stderr);
+    },
+    (cause: unknown) => {
+      throw new TidemarkError('DEMO_WORKER_FAILED', 'the worker process cannot be started', { cause });
+    },
+  );
   figures.catch(() => undefined); // awaited by the caller, but perhaps only after the source has finished
   return {
     figures,

@@ -45,7 +45,8 @@ stop.signal.addEventListener('abort', () => begin.reject(stop.signal.reason as E
 
 async function drain(): Promise<WorkerFigures> {
   const { group, environment } = await begin.promise;
-  const { ports, settings, close } = openRuntime(parseConfiguration(environment));
+  const runtime = openRuntime(parseConfiguration(environment));
+  const { ports, settings } = runtime;
   const worker = new Worker({ ports, settings, groups: [group], report: () => undefined });
   const { counters } = worker;
   let drainMs = 0;
@@ -60,7 +61,7 @@ async function drain(): Promise<WorkerFigures> {
       if (counters.logBytes === logBytes) await systemClock.sleep(PAUSE_MS, stop.signal);
     }
   } finally {
-    await close();
+    await runtime.close();
   }
 }
 
@@ -69,7 +70,8 @@ async function cycle(worker: Worker): Promise<void> {
   for (const { group, needsResync, error } of await worker.runOnce(stop.signal)) {
     stop.signal.throwIfAborted();
     if (error !== undefined) throw error;
-    if (needsResync) throw new TidemarkError('DEMO_WORKER_FAILED', `replication of ${group} stopped at a defect in its log`);
+    if (needsResync)
+      throw new TidemarkError('DEMO_WORKER_FAILED', `replication of ${group} stopped at a defect in its log`);
   }
 }
 

@@ -194,7 +194,7 @@ export class GroupDrain {
       createdAtUs: ports.clock.nowUs(),
       signal,
     });
-    manifests.push(manifest);
+    if (manifests.every(({ point }) => point !== manifest.point)) manifests.push(manifest); // else committed before a crash
     for (const [index, disk] of disks.entries()) {
       disk.drain.snapshot = manifest.disks[index]?.snapshot ?? null;
       disk.drain.changes = [];

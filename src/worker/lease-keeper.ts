@@ -15,7 +15,11 @@ export interface KeptLeases {
   stop(): Promise<void>;
 }
 
-export function keepLeases(owned: OwnedGroup, clock: Clock, signal: AbortSignal): KeptLeases {
+export function keepLeases(
+  owned: Pick<OwnedGroup, 'group' | 'lease' | 'disks'>,
+  clock: Clock,
+  signal: AbortSignal,
+): KeptLeases {
   const lost = new AbortController();
   const stopped = new AbortController();
   const ending = AbortSignal.any([signal, stopped.signal]);

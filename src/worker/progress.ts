@@ -54,6 +54,10 @@ export const progressSchema = z.object({
   pruning: z.object({ remove: z.array(z.object({ id: z.string(), reason: z.string() })), kept: count }).nullable(),
   health: healthMemorySchema,
   lagReportedUs: count,
+  /** Epochs before it are reported as disabled; 1: none. It and the next one never go down. */
+  disabledBeforeEpoch: z.number().int().positive().default(1),
+  /** Nothing is left of epochs before it; 1: nothing was ever discarded. */
+  discardedBeforeEpoch: z.number().int().positive().default(1),
   /** Pace of the last drain that had something to do, in bytes of log; null before the first. */
   bytesPerSecond: z.number().nonnegative().nullable(),
   disks: z.array(diskProgressSchema),
@@ -113,6 +117,8 @@ export function newProgress(group: string, disks: readonly DiskProgress[], creat
     pruning: null,
     health: NEW_HEALTH,
     lagReportedUs: 0,
+    disabledBeforeEpoch: 1,
+    discardedBeforeEpoch: 1,
     bytesPerSecond: null,
     disks: [...disks],
     outbox: newOutbox(createdAtUs),

@@ -1,12 +1,14 @@
 /** How a group stands, read from the catalog and the cache without owning anything. */
 import { getGroup } from '../catalog/groups.ts';
-import { getPolicy } from '../catalog/policies.ts';
+import { findPolicy, getPolicy } from '../catalog/policies.ts';
 import { readDocument } from '../catalog/documents.ts';
 import { measureBacklog } from '../drain/backlog.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
 import { isoFromUs } from '../model/time.ts';
 import { assessHealth, type Symptom } from '../monitoring/health.ts';
 import { listPoints } from '../points/point-store.ts';
+import { parsePolicy } from '../retention/policy.ts';
+import { endState } from './discard.ts';
 import { groupState } from './group-state.ts';
 import type { WorkerPorts } from './ports.ts';
 import { newDiskProgress, progressSchema, type DiskState } from './progress.ts';
@@ -42,6 +44,7 @@ export interface GroupStatus {
   readonly health: string;
   readonly symptoms: readonly Symptom[];
   readonly messagesWaiting: number;
+  /** None of a group that is discarded. */
   readonly disks: readonly DiskStatus[];
 }
 
@@ -52,7 +55,11 @@ export async function groupStatus(
 ): Promise<GroupStatus> {
   const { catalog, logStore, clock } = ports;
   const document = await getGroup(catalog, group, signal);
-  const policy = await getPolicy(catalog, document.policy, signal);
+  // A disabled group does not keep its policy from being deleted, and nothing is judged by it.
+  const policy =
+    document.wanted === 'disabled'
+      ? ((await findPolicy(catalog, document.policy, signal)) ?? parsePolicy({}))
+      : await getPolicy(catalog, document.policy, signal);
   const progress = (await readDocument(catalog, catalogName.progress(group), progressSchema, signal))?.value;
   const points = await listPoints(catalog, group, signal);
   const nowUs = clock.nowUs();
@@ -85,7 +92,7 @@ export async function groupStatus(
   const received = disks.map(({ receivedUs }) => receivedUs);
   const completes = disks.map(({ baseCompleteUs }) => baseCompleteUs);
   const newestApp = points.findLast(({ kind }) => kind === 'app');
-  const state = document.wanted === 'active' ? groupState(disks) : document.wanted;
+  const state = endState(document, progress) ?? (document.wanted === 'active' ? groupState(disks) : document.wanted);
   const backlogBytes = disks.reduce((sum, disk) => sum + disk.backlogBytes, 0);
   const report = assessHealth(
     {
@@ -116,7 +123,7 @@ export async function groupStatus(
     health: report.health,
     symptoms: report.symptoms,
     messagesWaiting: progress?.outbox.queued.length ?? 0,
-    disks: disks.map(({ receivedUs: _, baseCompleteUs: __, ...disk }) => disk),
+    disks: state === 'discarded' ? [] : disks.map(({ receivedUs: _, baseCompleteUs: __, ...disk }) => disk),
   };
 }
 

@@ -3,7 +3,9 @@ import PQueue from 'p-queue';
 import { getGroup, listGroups, type GroupDocument } from '../catalog/groups.ts';
 import { getPolicy } from '../catalog/policies.ts';
 import type { DrainCounters } from './disk-drain.ts';
+import { TidemarkError } from '../errors.ts';
 import type { PrunePlan } from '../retention/plan.ts';
+import { endGroup, finishDiscard } from './discard.ts';
 import { GroupSession } from './group-session.ts';
 import type { WorkerPorts, WorkerSettings } from './ports.ts';
 
@@ -34,6 +36,8 @@ export interface WorkerOptions {
 export class Worker {
   readonly #options: WorkerOptions;
   readonly #sessions = new Map<string, { session: GroupSession; seenAs: string }>();
+  /** Disabled groups whose end is done, each with the document that asked for it. */
+  readonly #ended = new Map<string, string>();
   /** What this worker has done since it was made. */
   readonly counters: DrainCounters = {
     segments: 0,
@@ -86,10 +90,14 @@ export class Worker {
     }
   }
 
-  /** Prunes one group, whatever is wanted of it otherwise; takes it over from its owner for the time. */
+  /**
+   * Prunes one group, a paused one too; takes it over from its owner for the time.
+   * @throws TidemarkError GROUP_DISABLED: the points of a disabled group are kept or given up, all of them
+   */
   async prune(group: string, signal: AbortSignal): Promise<PrunePlan> {
     try {
       const document = await getGroup(this.#options.ports.catalog, group, signal);
+      if (document.wanted === 'disabled') throw new TidemarkError('GROUP_DISABLED', `group ${group} is disabled`);
       const session = await this.#session(document, 1, signal);
       return await session.prune();
     } finally {
@@ -118,6 +126,7 @@ export class Worker {
         outcome = { group, needsResync: session.needsResync };
       } else {
         await this.#drop(group);
+        if (document.wanted === 'disabled') await this.#end(document, signal);
       }
     } catch (error) {
       await this.#drop(group);
@@ -128,6 +137,14 @@ export class Worker {
     return outcome;
   }
 
+  /** What the end of a disabled group asks for, once: it is looked at again when its document changes. */
+  async #end(document: GroupDocument, signal: AbortSignal): Promise<void> {
+    const seenAs = JSON.stringify(document);
+    if (this.#ended.get(document.group) === seenAs) return;
+    await endGroup({ document, ports: this.#options.ports, signal });
+    this.#ended.set(document.group, seenAs);
+  }
+
   /** The open session, or a new one when the group or its policy was changed. */
   async #session(document: GroupDocument, groupCount: number, signal: AbortSignal): Promise<GroupSession> {
     const { ports, settings } = this.#options;
@@ -136,6 +153,7 @@ export class Worker {
     const open = this.#sessions.get(document.group);
     if (open?.seenAs === seenAs) return open.session;
     await this.#drop(document.group);
+    await finishDiscard({ document, ports, signal }); // nothing of an earlier epoch may be left where a new one begins
     const session = await GroupSession.open({
       document,
       policy,

@@ -1,0 +1,106 @@
+/** The lease and the progress document of a group that is being ended: no disks, no log. */
+import { LEASE_SECONDS, type Lease } from '../catalog/catalog.ts';
+import { readDocument, replaceDocument } from '../catalog/documents.ts';
+import { assert } from '../errors.ts';
+import { catalogName } from '../model/names.ts';
+import { nextBatch } from '../monitoring/cloud-event.ts';
+import type { MonitoringEvent } from '../monitoring/events.ts';
+import type { MessageTopic } from '../monitoring/message-topic.ts';
+import { acknowledge, enqueue } from '../monitoring/outbox.ts';
+import { keepLeases, type KeptLeases } from './lease-keeper.ts';
+import type { WorkerPorts } from './ports.ts';
+import { progressSchema, type ProgressDocument } from './progress.ts';
+
+/** Messages of one batch that leaves the outbox; storage is written once per batch. */
+const MESSAGES_PER_BATCH = 100;
+
+export class EndedGroup {
+  readonly group: string;
+  readonly #ports: Pick<WorkerPorts, 'catalog' | 'clock'>;
+  readonly #lease: Lease;
+  readonly #kept: KeptLeases;
+  #progress: ProgressDocument;
+  #etag: string;
+
+  private constructor(
+    group: string,
+    ports: Pick<WorkerPorts, 'catalog' | 'clock'>,
+    held: {
+      readonly lease: Lease;
+      readonly kept: KeptLeases;
+      readonly progress: ProgressDocument;
+      readonly etag: string;
+    },
+  ) {
+    this.group = group;
+    this.#ports = ports;
+    this.#lease = held.lease;
+    this.#kept = held.kept;
+    this.#progress = held.progress;
+    this.#etag = held.etag;
+  }
+
+  /** Takes the group away from whoever owns it; its progress document exists. */
+  static async take(
+    group: string,
+    ports: Pick<WorkerPorts, 'catalog' | 'clock'>,
+    signal: AbortSignal,
+  ): Promise<EndedGroup> {
+    const name = catalogName.progress(group);
+    const lease = await ports.catalog.takeLease(name, signal);
+    const kept = keepLeases({ group, lease, disks: [] }, ports.clock, signal);
+    try {
+      const stored = await readDocument(ports.catalog, name, progressSchema, kept.signal);
+      assert(stored !== undefined, `${name} was there when its lease was taken`);
+      return new EndedGroup(group, ports, { lease, kept, progress: stored.value, etag: stored.etag });
+    } catch (error) {
+      await giveBack(lease, kept);
+      throw error;
+    }
+  }
+
+  /** Aborts when the lease may no longer be held. */
+  get signal(): AbortSignal {
+    return this.#kept.signal;
+  }
+
+  get progress(): ProgressDocument {
+    return this.#progress;
+  }
+
+  /** @throws TidemarkError OWNERSHIP_LOST unless the group is still this owner's */
+  readonly confirm = (signal: AbortSignal): Promise<void> => this.#lease.renew(signal);
+
+  /** Writes `next` with `events` queued: one guarded write. @throws TidemarkError OWNERSHIP_LOST, CONFLICT, OUTBOX_FULL */
+  async save(next: ProgressDocument, events: readonly MonitoringEvent[] = []): Promise<void> {
+    const value = { ...next, outbox: enqueue(next.outbox, events, this.#ports.clock.nowUs()) };
+    const name = catalogName.progress(this.group);
+    this.#etag = await replaceDocument(
+      this.#ports.catalog,
+      { name, schema: progressSchema, value, etag: this.#etag, lease: this.#lease },
+      this.signal,
+    );
+    this.#progress = value;
+  }
+
+  /** Sends what waits in the outbox. @throws TidemarkError MESSAGING_UNAVAILABLE; what was not sent stays queued. */
+  async flushOutbox(topic: MessageTopic): Promise<void> {
+    for (;;) {
+      const { outbox } = this.#progress;
+      const batch = nextBatch(outbox, this.group, MESSAGES_PER_BATCH);
+      if (batch === undefined) return;
+      await topic.send(batch.messages, this.signal);
+      await this.save({ ...this.#progress, outbox: acknowledge(outbox, batch.throughSequence) });
+    }
+  }
+
+  /** Gives the lease back; what cannot be given back expires. */
+  async close(): Promise<void> {
+    await giveBack(this.#lease, this.#kept);
+  }
+}
+
+async function giveBack(lease: Lease, kept: KeptLeases): Promise<void> {
+  await kept.stop();
+  await lease.release(AbortSignal.timeout((LEASE_SECONDS * 1000) / 6)).catch(() => undefined);
+}

@@ -1,0 +1,111 @@
+/** Puts a gate in front of and behind every call of every port: where simulations look, crash and break things. */
+import type { WorkerPorts } from '../../src/worker/ports.ts';
+
+export interface PortCall {
+  /** Such as `seed.putPages`, `catalog.create`, `log.delete`, `topic.send`. */
+  readonly name: string;
+  readonly args: readonly unknown[];
+}
+
+export interface Gate {
+  /** Throwing here: the call never reached storage. */
+  before(call: PortCall): void;
+  /** Throwing here: storage did it, and the answer was lost. */
+  after(call: PortCall): void;
+}
+
+type Ports = Pick<WorkerPorts, 'logStore' | 'seeds' | 'catalog' | 'topic'>;
+
+export function gatePorts<P extends Ports>(ports: P, gate: Gate): P {
+  return {
+    ...ports,
+    logStore: gated(ports.logStore, 'log', gate),
+    seeds: gated(ports.seeds, 'seeds', gate),
+    catalog: gated(ports.catalog, 'catalog', gate),
+    topic: gated(ports.topic, 'topic', gate),
+  };
+}
+
+/** Results that are ports themselves. */
+const INNER: Readonly<Record<string, string>> = {
+  'seeds.open': 'seed',
+  'seeds.reader': 'seed',
+  'catalog.takeLease': 'lease',
+};
+
+function gated<T extends object>(port: T, role: string, gate: Gate): T {
+  return new Proxy(port, {
+    get(target, key) {
+      const member: unknown = Reflect.get(target, key, target);
+      if (typeof member !== 'function') return member;
+      const name = `${role}.${String(key)}`;
+      const inner = INNER[name];
+      const wrap = (result: unknown): unknown =>
+        inner !== undefined && typeof result === 'object' && result !== null ? gated(result, inner, gate) : result;
+      return (...args: unknown[]): unknown => {
+        const call = { name, args };
+        if (name === 'seeds.reader') return wrap(member.apply(target, args));
+        return (async () => {
+          gate.before(call);
+          const result: unknown = await member.apply(target, args);
+          gate.after(call);
+          return wrap(result);
+        })();
+      };
+    },
+  });
+}
+
+/** Calls that change something: between them are the named crash points. */
+export const MUTATING: ReadonlySet<string> = new Set([
+  'log.delete',
+  'seeds.open',
+  'seed.putPages',
+  'seed.clearPages',
+  'seed.snapshot',
+  'seed.deleteSnapshot',
+  'seed.close',
+  'catalog.create',
+  'catalog.replace',
+  'catalog.delete',
+  'catalog.takeLease',
+  'lease.release',
+  'topic.send',
+]);
+
+export class Crash extends Error {
+  override readonly name = 'Crash';
+}
+
+/** A process that dies at its `atCall`-th mutating call, before or after storage did it; from then on it does nothing at all. */
+export class CrashingGate implements Gate {
+  readonly #atCall: number;
+  readonly #side: 'before' | 'after';
+  readonly #next: Gate | undefined;
+  /** Mutating calls so far. */
+  calls = 0;
+  dead = false;
+
+  constructor(atCall: number, side: 'before' | 'after', next?: Gate) {
+    this.#atCall = atCall;
+    this.#side = side;
+    this.#next = next;
+  }
+
+  before(call: PortCall): void {
+    if (this.dead) throw new Crash(`dead before ${call.name}`);
+    if (MUTATING.has(call.name) && ++this.calls === this.#atCall && this.#side === 'before') this.#die(call);
+    this.#next?.before(call);
+  }
+
+  after(call: PortCall): void {
+    this.#next?.after(call);
+    if (this.dead) throw new Crash(`dead after ${call.name}`);
+    if (MUTATING.has(call.name) && this.calls === this.#atCall && this.#side === 'after') this.#die(call);
+  }
+
+  #die(call: PortCall): void {
+    this.dead = true;
+    throw new Crash(`${this.#side} ${call.name}`);
+  }
+}
