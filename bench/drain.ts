@@ -54,14 +54,15 @@ function recording(seeds: SeedStore, requests: RecordedRequest[]): SeedStore {
     remove: (...args) => seeds.remove(...args),
     open: async (...args) => {
       const disk = await seeds.open(...args);
-      const { putPages, clearPages } = disk;
+      const put = disk.putPages.bind(disk);
+      const clear = disk.clearPages.bind(disk);
       disk.putPages = async (offsetBytes, data, abort) => {
         requests.push({ kind: 'put', offsetBytes, lengthBytes: data.length, data: Buffer.from(data) });
-        await putPages.call(disk, offsetBytes, data, abort);
+        await put(offsetBytes, data, abort);
       };
       disk.clearPages = async (offsetBytes, lengthBytes, abort) => {
         requests.push({ kind: 'clear', offsetBytes, lengthBytes, data: Buffer.alloc(0) });
-        await clearPages.call(disk, offsetBytes, lengthBytes, abort);
+        await clear(offsetBytes, lengthBytes, abort);
       };
       return disk;
     },

@@ -19,15 +19,9 @@ export type Step = 'take' | 'pass' | 'stop-at-boundary' | 'stop-at-mark';
 /** During its initial copy a disk never stops: there is nothing consistent to cut. */
 export function stepAt(record: LogRecord, baseCompleteUs: number | null, limits: WalkLimits): Step {
   if (baseCompleteUs !== null && record.timeUs >= ownBoundaryUs(baseCompleteUs, limits)) return 'stop-at-boundary';
-  switch (record.kind) {
-    case 'write':
-    case 'discard':
-      return 'take';
-    case 'mark':
-      return baseCompleteUs !== null && isStopMark(limits.rules, record.markKind) ? 'stop-at-mark' : 'pass';
-    case 'base-complete':
-      return 'pass';
-  }
+  if (record.kind === 'write' || record.kind === 'discard') return 'take';
+  const isStop = record.kind === 'mark' && baseCompleteUs !== null && isStopMark(limits.rules, record.markKind);
+  return isStop ? 'stop-at-mark' : 'pass';
 }
 
 /** The stop of a disk whose received records are all taken. */

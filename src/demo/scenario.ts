@@ -31,7 +31,9 @@ const SOURCE_TIME_US = 45 * 60 * 1_000_000;
 export const PLAN_AHEAD_HOURS = 3;
 const WATCH_MS = 200;
 
-export type DemoStage = 'ship' | 'drain' | 'points' | 'verify';
+/** In the order in which they are shown. */
+const STAGES = ['ship', 'drain', 'points', 'verify'] as const;
+export type DemoStage = (typeof STAGES)[number];
 
 export interface ScenarioOptions {
   readonly traceFolder: string;
@@ -63,6 +65,7 @@ export interface DemoResult {
  */
 export async function runScenario(options: ScenarioOptions): Promise<DemoResult> {
   const { traceFolder, environment, onProgress, signal } = options;
+  for (const stage of STAGES) onProgress(stage, 0, 1);
   const replay = await PlainReplay.load(traceFolder);
   signal.throwIfAborted();
   const stretch = Math.max(1, Math.floor(SOURCE_TIME_US / Math.max(1, replay.endUs)));

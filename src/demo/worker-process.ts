@@ -4,8 +4,10 @@
  *
  * usage: node worker-process.ts, with an IPC channel: {@link WorkerOrder} in, {@link WorkerReport} out
  */
+import { readFile } from 'node:fs/promises';
 import { parseConfiguration } from '../config.ts';
 import { TidemarkError } from '../errors.ts';
+import { KIB } from '../model/sizes.ts';
 import { openRuntime } from '../runtime.ts';
 import { systemClock } from '../system-clock.ts';
 import type { DrainCounters } from '../worker/disk-drain.ts';
@@ -57,12 +59,19 @@ async function drain(): Promise<WorkerFigures> {
       const fromMs = systemClock.nowMs();
       await cycle(worker);
       if (counters.logBytes > logBytes) drainMs += systemClock.nowMs() - fromMs;
-      if (isLast) return { counters, drainMs, peakMemoryBytes: process.resourceUsage().maxRSS * 1024 };
+      if (isLast) return { counters, drainMs, peakMemoryBytes: await peakMemoryBytes() };
       if (counters.logBytes === logBytes) await systemClock.sleep(PAUSE_MS, stop.signal);
     }
   } finally {
     await runtime.close();
   }
+}
+
+/** On Linux a process begins with its parent's maximum (getrusage counts the time before exec), but the kernel's high-water mark is its own. */
+async function peakMemoryBytes(): Promise<number> {
+  const status = process.platform === 'linux' ? await readFile('/proc/self/status', 'utf8') : '';
+  const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
+  return (kibibytes === undefined ? process.resourceUsage().maxRSS : Number(kibibytes)) * KIB;
 }
 
 /** @throws what ended the cycle; TidemarkError DEMO_WORKER_FAILED when the log is not to be trusted */

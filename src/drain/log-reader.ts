@@ -114,7 +114,7 @@ export class LogReader {
   async #fetch(sequence: number, signal: AbortSignal): Promise<Buffer | undefined> {
     if (!this.#listed.has(sequence) && !(await this.#list(sequence, signal))) return undefined;
     for (let ahead = sequence; ahead <= sequence + this.#options.readAhead; ahead++) {
-      if (this.#listed.has(ahead) && !this.#reads.has(ahead) && !this.#held.has(ahead)) this.#start(ahead, signal);
+      if (this.#listed.has(ahead) && !this.#reads.has(ahead) && !this.#held.has(ahead)) void this.#start(ahead, signal);
     }
     const read = this.#reads.get(sequence) ?? this.#start(sequence, signal);
     const bytes = await read.finally(() => this.#reads.delete(sequence));

@@ -192,13 +192,16 @@ async function deletePoints(ended: EndedGroup, catalog: Catalog, beforeEpoch: nu
   const { group, signal } = ended;
   const names = await pointBlobs(catalog, group, signal);
   const manifests = names.filter((name) => name.endsWith('.json'));
-  const listed = await mapAll(manifests, IN_FLIGHT, signal, (name, either) =>
-    readManifest(catalog, name, beforeEpoch, either),
-  );
+  const listed = await mapAll(manifests, IN_FLIGHT, signal, (name, either) => readManifest(catalog, name, either));
+  await ended.confirm(signal);
+  for (const { name, epoch } of listed) {
+    assert(epoch < beforeEpoch, `${name} is of epoch ${epoch}, and epochs before ${beforeEpoch} are discarded`);
+  }
   await deleteFound(ended, catalog, listed);
   const lists = names.filter((name) => name.endsWith('.changes'));
   for (const name of lists) {
     const blob = await catalog.read(name, signal); // only for its ETag; one at a time, since a list may be large
+    await ended.confirm(signal);
     await deleteFound(ended, catalog, [{ name, etag: blob?.etag }]);
   }
 }
@@ -206,23 +209,19 @@ async function deletePoints(ended: EndedGroup, catalog: Catalog, beforeEpoch: nu
 async function readManifest(
   catalog: Catalog,
   name: string,
-  beforeEpoch: number,
   signal: AbortSignal,
-): Promise<FoundBlob> {
+): Promise<FoundBlob & { readonly epoch: number }> {
   const stored = await readDocument(catalog, name, manifestSchema, signal);
-  const newest = Math.max(0, ...(stored?.value.disks ?? []).map(({ epoch }) => epoch));
-  assert(newest < beforeEpoch, `${name} is of epoch ${newest}, and epochs before ${beforeEpoch} are discarded`);
-  return { name, etag: stored?.etag };
+  const epochs = (stored?.value.disks ?? []).map(({ epoch }) => epoch);
+  return { name, etag: stored?.etag, epoch: Math.max(0, ...epochs) };
 }
 
 /**
- * Deletes what was read. The lease is confirmed in between: so what was read was none of a later owner's, and the ETag keeps this call
- * from deleting what a later owner has put in its place.
+ * Deletes what was read. The caller has confirmed the lease after it read: so this is none of a later owner's, and the ETag keeps this
+ * call from deleting what a later owner puts in its place.
  */
 async function deleteFound(ended: EndedGroup, catalog: Catalog, found: readonly FoundBlob[]): Promise<void> {
   const present = found.filter(({ etag }) => etag !== undefined);
-  if (present.length === 0) return;
-  await ended.confirm(ended.signal);
   await mapAll(present, IN_FLIGHT, ended.signal, async ({ name, etag }, either) => {
     if ((await catalog.delete(name, etag, either)) === 'changed') {
       throw new TidemarkError('CONFLICT', `${name} was changed while it was being deleted`);

@@ -76,25 +76,24 @@ export class GroupDrain {
 
   /** Writes the progress document with `facts` changed and `events` queued: one guarded write. */
   async save(facts: Partial<GroupFacts> = {}, events: readonly MonitoringEvent[] = []): Promise<void> {
-    const write = this.#saving.then(async () => {
-      const { catalog, clock } = this.#options.ports;
-      const owned = this.#owned;
-      const next: ProgressDocument = {
-        ...owned.progress,
-        ...facts,
-        disks: owned.disks.map(diskProgress),
-        outbox: enqueue(owned.progress.outbox, events, clock.nowUs()),
-      };
-      const name = catalogName.progress(owned.group);
-      owned.etag = await replaceDocument(
-        catalog,
-        { name, schema: progressSchema, value: next, etag: owned.etag, lease: owned.lease },
-        this.#options.signal,
-      );
-      owned.progress = next;
-    });
+    const write = this.#write(this.#saving, facts, events);
     this.#saving = write.catch(() => undefined); // the caller has the failure; the group is closed and opened anew
     await write;
+  }
+
+  async #write(after: Promise<void>, facts: Partial<GroupFacts>, events: readonly MonitoringEvent[]): Promise<void> {
+    await after;
+    const { ports, signal } = this.#options;
+    const { group, disks, progress, etag, lease } = this.#owned;
+    const value: ProgressDocument = {
+      ...progress,
+      ...facts,
+      disks: disks.map(diskProgress),
+      outbox: enqueue(progress.outbox, events, ports.clock.nowUs()),
+    };
+    const replacement = { name: catalogName.progress(group), schema: progressSchema, value, etag, lease };
+    this.#owned.etag = await replaceDocument(ports.catalog, replacement, signal);
+    this.#owned.progress = value;
   }
 
   /** Sends what waits in the outbox. @throws TidemarkError MESSAGING_UNAVAILABLE; what was not sent stays queued. */

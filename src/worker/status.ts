@@ -63,7 +63,7 @@ export async function groupStatus(
   const progress = (await readDocument(catalog, catalogName.progress(group), progressSchema, signal))?.value;
   const points = await listPoints(catalog, group, signal);
   const nowUs = clock.nowUs();
-  const disks: (DiskStatus & { receivedUs: number | null; baseCompleteUs: number | null })[] = [];
+  const disks: { status: DiskStatus; receivedUs: number | null; baseCompleteUs: number | null }[] = [];
   for (const { machine, disks: wanted } of document.machines) {
     for (const { disk, sizeBytes, epoch } of wanted) {
       const known =
@@ -72,7 +72,7 @@ export async function groupStatus(
       const stream = { group, machine, disk, epoch };
       const backlog = await measureBacklog(logStore, stream, known.applied.sequence, signal);
       const receivedUs = backlog.watermarkUs ?? known.watermarkUs;
-      disks.push({
+      const status: DiskStatus = {
         machine,
         disk,
         state: known.state,
@@ -84,16 +84,17 @@ export async function groupStatus(
         backlogSegments: backlog.segments,
         backlogBytes: backlog.bytes,
         defect: known.defect,
-        receivedUs,
-        baseCompleteUs: known.baseCompleteUs,
-      });
+      };
+      disks.push({ status, receivedUs, baseCompleteUs: known.baseCompleteUs });
     }
   }
   const received = disks.map(({ receivedUs }) => receivedUs);
   const completes = disks.map(({ baseCompleteUs }) => baseCompleteUs);
   const newestApp = points.findLast(({ kind }) => kind === 'app');
-  const state = endState(document, progress) ?? (document.wanted === 'active' ? groupState(disks) : document.wanted);
-  const backlogBytes = disks.reduce((sum, disk) => sum + disk.backlogBytes, 0);
+  const state =
+    endState(document, progress) ??
+    (document.wanted === 'active' ? groupState(disks.map(({ status }) => status)) : document.wanted);
+  const backlogBytes = disks.reduce((sum, { status }) => sum + status.backlogBytes, 0);
   const report = assessHealth(
     {
       nowUs,
@@ -104,7 +105,9 @@ export async function groupStatus(
       policy,
       backlogBytes,
       state,
-      resyncDisks: disks.filter((disk) => disk.state === 'resync-required').map(diskLabel),
+      resyncDisks: disks
+        .filter(({ status }) => status.state === 'resync-required')
+        .map(({ status }) => diskLabel(status)),
     },
     progress?.health ?? { health: 'None', rpoExceeded: false },
   );
@@ -123,7 +126,7 @@ export async function groupStatus(
     health: report.health,
     symptoms: report.symptoms,
     messagesWaiting: progress?.outbox.queued.length ?? 0,
-    disks: state === 'discarded' ? [] : disks.map(({ receivedUs: _, baseCompleteUs: __, ...disk }) => disk),
+    disks: state === 'discarded' ? [] : disks.map(({ status }) => status),
   };
 }
 

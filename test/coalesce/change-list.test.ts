@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { crc32 } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { extentsOfRequest, overlay, totalBytes, type ChangedExtent } from '../../src/coalesce/change-list.ts';

@@ -44,9 +44,9 @@ const CASES: readonly Case[] = [
   },
 ];
 
-it.each(CASES)(
-  '$trace, begun $where: every point is the replay up to its cut',
-  async ({ trace, start, steps }) => {
+it.each(CASES.map((one) => [one.trace, one.where, one] as const))(
+  '%s, begun %s: every point is the replay up to its cut',
+  async (trace, _where, { start, steps }) => {
     const dir = tracePath(trace);
     const group = trace.slice(0, 2);
     const shipment: Shipment = { dir, startUs: start(traceEnd(dir) * STRETCH), stretch: STRETCH };

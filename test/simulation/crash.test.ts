@@ -1,21 +1,9 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { eventsArb, expectedPoints, streamsOf, type ModelEntry, type ModelEvent } from '../support/model-log.ts';
+import { eventsArb, expectedPoints, streamsOf, type ModelEntry } from '../support/model-log.ts';
+import { SHORT_SCENARIO } from './scenarios.ts';
 import { CrashingGate } from './gated-ports.ts';
 import { World } from './world.ts';
-
-/** Writes, discards, marks and boundaries over about half an hour on two disks. */
-const SCENARIO: ModelEvent[] = Array.from({ length: 24 }, (_, i) => ({
-  gapUs: i % 7 === 3 ? ('boundary' as const) : 70_000_000,
-  what: i % 5 === 4 ? 'mark' : i % 4 === 2 ? 'discard' : 'write',
-  sector: (i * 389) % 2000,
-  sectors: 1 + ((i * 31) % 300),
-  fill: (i * 17) % 250,
-  disk: i % 3,
-  lostOn: i === 14 ? 1 : null,
-  skewUs: 0,
-  markKind: 'app',
-}));
 
 async function requireRight(world: World, streams: readonly (readonly ModelEntry[])[], endUs: number): Promise<void> {
   const expected = expectedPoints(streams, endUs, true);
@@ -52,7 +40,7 @@ async function crashAt(world: World, atCall: number, side: 'before' | 'after'): 
 describe('a worker that dies', () => {
   for (const side of ['before', 'after'] as const) {
     it(`${side} any durable step leaves nothing wrong, lost or half-done`, async () => {
-      const { streams, endUs } = streamsOf(SCENARIO, 2);
+      const { streams, endUs } = streamsOf(SHORT_SCENARIO, 2);
       let atCall = 1;
       for (; ; atCall++) {
         const world = await World.create({ diskCount: 2 });

@@ -9,9 +9,9 @@ export interface PortCall {
 
 export interface Gate {
   /** Throwing here: the call never reached storage. */
-  before(call: PortCall): void;
+  before(call: PortCall): void | Promise<void>;
   /** Throwing here: storage did it, and the answer was lost. */
-  after(call: PortCall): void;
+  after(call: PortCall): void | Promise<void>;
 }
 
 type Ports = Pick<WorkerPorts, 'logStore' | 'seeds' | 'catalog' | 'topic'>;
@@ -46,9 +46,9 @@ function gated<T extends object>(port: T, role: string, gate: Gate): T {
         const call = { name, args };
         if (name === 'seeds.reader') return wrap(member.apply(target, args));
         return (async () => {
-          gate.before(call);
+          await gate.before(call);
           const result: unknown = await member.apply(target, args);
-          gate.after(call);
+          await gate.after(call);
           return wrap(result);
         })();
       };
@@ -81,25 +81,21 @@ export class Crash extends Error {
 export class CrashingGate implements Gate {
   readonly #atCall: number;
   readonly #side: 'before' | 'after';
-  readonly #next: Gate | undefined;
   /** Mutating calls so far. */
   calls = 0;
   dead = false;
 
-  constructor(atCall: number, side: 'before' | 'after', next?: Gate) {
+  constructor(atCall: number, side: 'before' | 'after') {
     this.#atCall = atCall;
     this.#side = side;
-    this.#next = next;
   }
 
   before(call: PortCall): void {
     if (this.dead) throw new Crash(`dead before ${call.name}`);
     if (MUTATING.has(call.name) && ++this.calls === this.#atCall && this.#side === 'before') this.#die(call);
-    this.#next?.before(call);
   }
 
   after(call: PortCall): void {
-    this.#next?.after(call);
     if (this.dead) throw new Crash(`dead after ${call.name}`);
     if (MUTATING.has(call.name) && this.calls === this.#atCall && this.#side === 'after') this.#die(call);
   }

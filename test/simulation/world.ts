@@ -6,7 +6,7 @@ import { createMemoryStorage, type MemoryStorage } from '../../src/memory/memory
 import { MemoryTopic } from '../../src/memory/memory-topic.ts';
 import type { OutgoingMessage } from '../../src/monitoring/message-topic.ts';
 import { listPoints } from '../../src/points/point-store.ts';
-import type { Clock } from '../../src/worker/ports.ts';
+import type { Clock, WorkerPorts } from '../../src/worker/ports.ts';
 import { Worker, type GroupOutcome } from '../../src/worker/worker.ts';
 import { DISK_BYTES, ModelShipper, START_US, type ModelEntry } from '../support/model-log.ts';
 import { gatePorts, type Gate } from './gated-ports.ts';
@@ -27,6 +27,8 @@ export const stillClock: Clock = {
       else stop.addEventListener('abort', end, { once: true });
     }),
 };
+
+export type SimulatedPorts = Omit<WorkerPorts, 'clock'>;
 
 export interface WorldOptions {
   readonly diskCount: number;
@@ -74,8 +76,14 @@ export class World {
     }
   }
 
-  worker(gate?: Gate, payloadBudgetBytes = 64 * 1024 * 1024): Worker {
-    const ports = { ...this.storage, topic: this.topic, clock: stillClock };
+  /** `breaker` replaces ports by ones that misbehave; `gate` looks at what the worker asks of them. */
+  worker(
+    gate?: Gate,
+    payloadBudgetBytes: number = 64 * 1024 * 1024,
+    breaker: (ports: SimulatedPorts) => SimulatedPorts = (ports) => ports,
+  ): Worker {
+    const { logStore, seeds, catalog } = this.storage;
+    const ports = { ...breaker({ logStore, seeds, catalog, topic: this.topic }), clock: stillClock };
     return new Worker({
       ports: gate === undefined ? ports : gatePorts(ports, gate),
       settings: {

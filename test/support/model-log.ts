@@ -1,5 +1,5 @@
 /** Random logs of a group and what each point of them must hold: a plain replay, with none of the code under test. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { encodeSegment, type SegmentEntry } from '../../src/log/encode.ts';
 import type { LogRecord } from '../../src/log/record.ts';
 import type { LogUpload } from '../../src/drain/log-store.ts';

@@ -171,8 +171,10 @@ export function imageAtCut(dir: string, disk: number, cut: Cut, sizeBytes?: numb
 /** The trace's end in microseconds: the largest `t_in_us` over all disks. */
 export function traceEnd(dir: string): number {
   let endUs = 0;
-  for (let disk = 0; existsSync(join(dir, `disk${disk}.times.csv.zst`)); disk++) {
-    const rows = mustLoad(dir, `disk${disk}.times.csv`).toString('latin1').trim().split('\n');
+  for (let disk = 0; ; disk++) {
+    const times = load(dir, `disk${disk}.times.csv`);
+    if (times === undefined) break;
+    const rows = times.toString('latin1').trim().split('\n');
     for (const row of rows.slice(1)) endUs = Math.max(endUs, Number(row.split(',')[2]));
   }
   return endUs;

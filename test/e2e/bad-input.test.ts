@@ -1,0 +1,292 @@
+/** Segments that are damaged, swapped or gone in the cache: each stops its own group, where its log was still sound, and nothing else. */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { HEADER } from '../../src/log/layout.ts';
+import { forge } from '../log/forge.ts';
+import { Operator } from '../support/cli.ts';
+import { expectedPoints, isoOf, usOf } from '../support/point-oracle.ts';
+import { useStack } from '../support/stack.ts';
+import { download, overwrite, RawStorage, segmentPath } from '../support/storage.ts';
+import { SYNTHETIC_DISK_BYTES, writeSyntheticTrace } from '../support/synthetic-trace.ts';
+import { TraceReplay } from '../support/trace-oracle.ts';
+import { verifyPoints } from './verify-points.ts';
+
+const stack = useStack();
+const operator = new Operator(() => stack.environment);
+let storage: RawStorage;
+let dir: string;
+
+const START_US = usOf('2026-11-20T04:01:30Z');
+const STRETCH = 60;
+/** The segment that is damaged: it covers 04:24:30 to 04:25:30, and so one boundary. Each covers a second of the trace. */
+const BAD = 24;
+const BAD_SECONDS = BAD - 1;
+const DAMAGED_DISK = 'web/disk1';
+const pathOf = (group: string, sequence: number, disk = DAMAGED_DISK): string => segmentPath(`${group}/${disk}`, sequence);
+
+interface Case {
+  readonly group: string;
+  readonly what: string;
+  readonly code: string;
+  readonly damage: (group: string) => Promise<void>;
+}
+
+const read = (name: string): Promise<Buffer> => download(storage.logs.getBlobClient(name));
+
+/** Puts what `change` makes of the segment's bytes in its place. */
+const replaced =
+  (change: (bytes: Buffer, group: string) => Buffer | Promise<Buffer>) =>
+  async (group: string): Promise<void> =>
+    overwrite(storage.logs, pathOf(group, BAD), await change(await read(pathOf(group, BAD)), group));
+
+const CASES: readonly Case[] = [
+  {
+    group: 'gap',
+    what: 'a missing segment',
+    code: 'LOG_SEQUENCE_GAP',
+    damage: async (group) => void (await storage.logs.deleteBlob(pathOf(group, BAD))),
+  },
+  {
+    group: 'repeated',
+    what: 'the segment before once more',
+    code: 'LOG_WRONG_SEQUENCE',
+    damage: replaced((_, group) => read(pathOf(group, BAD - 1))),
+  },
+  {
+    group: 'reordered',
+    what: 'two segments in each other’s place',
+    code: 'LOG_WRONG_SEQUENCE',
+    damage: async (group) => {
+      const [bad, next] = [await read(pathOf(group, BAD)), await read(pathOf(group, BAD + 1))];
+      await overwrite(storage.logs, pathOf(group, BAD), next);
+      await overwrite(storage.logs, pathOf(group, BAD + 1), bad);
+    },
+  },
+  {
+    group: 'other-disk',
+    what: 'a segment of the machine’s other disk',
+    code: 'LOG_WRONG_DISK',
+    damage: replaced((_, group) => read(pathOf(group, BAD, 'web/disk0'))),
+  },
+  {
+    group: 'other-group',
+    what: 'a segment of another group',
+    code: 'LOG_WRONG_GROUP',
+    damage: replaced(() => read(pathOf('sound', BAD))),
+  },
+  {
+    group: 'other-epoch',
+    what: 'a segment of another epoch',
+    code: 'LOG_WRONG_EPOCH',
+    damage: replaced((bytes) => forge(bytes, ({ head }) => void head.writeUInt32LE(2, HEADER.epoch))),
+  },
+  {
+    group: 'forged-chain',
+    what: 'a segment that follows another history',
+    code: 'LOG_CHAIN',
+    damage: replaced((bytes) => forge(bytes, ({ head }) => void head.fill(7, HEADER.previousDigest, HEADER.keyCheck))),
+  },
+  {
+    group: 'flipped',
+    what: 'a flipped bit in the payload',
+    code: 'LOG_CHUNK_CHECKSUM',
+    damage: replaced((bytes) => {
+      bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1);
+      return bytes;
+    }),
+  },
+  {
+    group: 'torn',
+    what: 'a segment without its end',
+    code: 'LOG_TRUNCATED',
+    damage: replaced((bytes) => bytes.subarray(0, -1)),
+  },
+  { group: 'empty', what: 'an empty blob', code: 'LOG_TRUNCATED', damage: replaced(() => Buffer.alloc(0)) },
+  {
+    group: 'foreign',
+    what: 'a blob that is no segment',
+    code: 'LOG_MAGIC',
+    damage: replaced(() => Buffer.alloc(4096, 'conectix')),
+  },
+  {
+    group: 'giant',
+    what: 'a blob beyond the limit',
+    code: 'LOG_TOO_LARGE',
+    damage: replaced((bytes) => Buffer.concat([bytes, Buffer.alloc(16 * 1024 * 1024)])),
+  },
+];
+
+interface Status {
+  readonly state: string;
+  readonly health: string;
+  readonly disks: readonly {
+    disk: string;
+    state: string;
+    appliedThrough: string;
+    defect: { code: string; blob: string; reason: string } | null;
+  }[];
+}
+interface Message {
+  readonly id: string;
+  readonly type: string;
+  readonly severity: string;
+  readonly data: Record<string, unknown>;
+}
+
+const ship = (who: Operator, group: string, ...more: string[]) =>
+  who.ok(
+    ...['source', 'ship', group, '--trace', dir, '--start', isoOf(START_US), '--stretch', `${STRETCH}`],
+    ...['--segment-seconds', `${STRETCH}`, ...more],
+  );
+const statusOf = (group: string) => operator.json<Status>('status', group);
+const messagesOf = (group: string) => operator.jsonLines<Message>('monitor', 'tail', '--no-follow', '--group', group);
+
+async function protect(group: string): Promise<void> {
+  const disks = ['--disk', 'disk0=2MiB', '--disk', 'disk1=2MiB'];
+  await operator.ok('group', 'protect', group, '--policy', 'p', '--machine', 'web', ...disks);
+}
+
+/** Lists, exports and compares all points of the shipment through trace time `untilUs`. */
+async function verify(group: string, untilUs?: number): Promise<void> {
+  const replays = [0, 1].map((disk) => new TraceReplay(dir, disk));
+  const shipment = { dir, startUs: START_US, stretch: STRETCH, ...(untilUs !== undefined && { untilUs }) };
+  const disks = replays.map((replay, disk) => ({ machine: 'web', disk: `disk${disk}`, replay }));
+  const expected = expectedPoints(shipment, replays, 'boundaries');
+  expect(expected.length).toBeGreaterThan(5);
+  await verifyPoints({ operator, storage, group, disks, expected, folder: stack.home });
+}
+
+/** SHA-256 of a disk after every entry before trace time `seconds`. */
+function replayedSha256(disk: number, seconds: number): string {
+  const replay = new TraceReplay(dir, disk);
+  replay.advance({ beforeUs: seconds * 1e6, startUs: 0, stretch: 1 });
+  return replay.sha256();
+}
+
+async function seedSha256(disk: string): Promise<string> {
+  const bytes = await storage.seed(disk).downloadToBuffer(0, SYNTHETIC_DISK_BYTES);
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+beforeAll(async () => {
+  storage = new RawStorage(stack.environment);
+  dir = await writeSyntheticTrace(join(stack.home, 'trace'));
+  await operator.ok('policy', 'set', 'p', '--app-consistent-hours', '1');
+}, 60_000);
+
+describe('a worker of many groups', () => {
+  const groups = ['sound', ...CASES.map(({ group }) => group)];
+  let secondRun: Awaited<ReturnType<Operator['run']>>;
+
+  beforeAll(async () => {
+    for (const group of groups) {
+      await protect(group);
+      await ship(operator, group, '--until', '18');
+    }
+    await operator.ok('worker', 'run', '--once');
+    for (const group of groups) await ship(operator, group);
+    for (const { group, damage } of CASES) await damage(group);
+    secondRun = await operator.run('worker', 'run', '--once', '--json');
+  }, 120_000);
+
+  it('ends with 3 and names the groups that need attention', () => {
+    expect(secondRun.exitCode).toBe(3);
+    const { groups: outcomes } = JSON.parse(secondRun.stdout) as { groups: unknown[] };
+    const expected = groups.map((group) => ({ group, needsAttention: group !== 'sound' }));
+    expect(outcomes).toHaveLength(expected.length);
+    expect(outcomes).toEqual(expect.arrayContaining(expected));
+    for (const { group } of CASES) expect(secondRun.stderr).toContain(`group ${group} needs a resync`);
+  });
+
+  it('goes on with a sound group', async () => {
+    expect(await statusOf('sound')).toMatchObject({ state: 'protected' });
+    expect((await operator.run('worker', 'run', '--once', '--group', 'sound')).exitCode).toBe(0);
+    await verify('sound');
+  });
+
+  describe.each(CASES.map((one) => [one.what, one] as const))('that meets %s', (_what, { group, code }) => {
+    const blob = `replication-logs/${pathOf(group, BAD)}`;
+
+    it(`stops the group with ${code}`, async () => {
+      const status = await statusOf(group);
+      expect(status).toMatchObject({ state: 'resync-required', health: 'Critical' });
+      const [disk0, disk1] = status.disks;
+      expect(disk0).toMatchObject({ disk: 'disk0', state: 'protected', defect: null });
+      expect(disk1).toMatchObject({ disk: 'disk1', state: 'resync-required', defect: { code, blob } });
+      expect(disk1?.appliedThrough).toBe(isoOf(START_US + BAD_SECONDS * 1e6 * STRETCH));
+    });
+
+    it('leaves on the seeds what came before, and not a byte more', async () => {
+      expect(await seedSha256(`${group}/web/disk1`)).toBe(replayedSha256(1, BAD_SECONDS));
+      // The sound disk stops at the boundary at 04:25, which the group cannot cut any more.
+      expect(await seedSha256(`${group}/web/disk0`)).toBe(replayedSha256(0, 23.5));
+    });
+
+    it('keeps the points and the log', async () => {
+      await verify(group, BAD_SECONDS * 1e6);
+      const left = await storage.segments(`${group}/web/disk1`);
+      const through = (sequence: number) => left.includes(pathOf(group, sequence));
+      expect([BAD, BAD + 1, 40].map(through)).toEqual([group !== 'gap', true, true]);
+    });
+
+    it('says so once', async () => {
+      const again = await operator.run('worker', 'run', '--once', '--group', group);
+      expect(again.exitCode).toBe(3);
+      const messages = await messagesOf(group);
+      const alarms = messages.filter(({ type }) => type === 'Tidemark.ResyncRequired');
+      expect(alarms).toHaveLength(1);
+      expect(alarms[0]).toMatchObject({ severity: 'critical', data: { machine: 'web', disk: 'disk1', blob, code } });
+      const offset = alarms[0]?.data['offset'];
+      expect(typeof offset).toBe(code === 'LOG_SEQUENCE_GAP' ? 'object' : 'number');
+    });
+  });
+});
+
+describe('a sealed log', () => {
+  const key = (name: string): string => createHash('sha256').update(name).digest('hex');
+  const right = operator.with({ TIDEMARK_LOG_KEY: key('right') });
+  const wrong = operator.with({ TIDEMARK_LOG_KEY: key('wrong') });
+  const work = ['worker', 'run', '--once', '--group', 'sealed'];
+  const observed = async () => ({
+    status: (await statusOf('sealed')).disks,
+    points: await operator.json<unknown[]>('point', 'list', 'sealed'),
+    seeds: await Promise.all([0, 1].map(async (disk) => (await storage.seed(`sealed/web/disk${disk}`).getProperties()).etag)),
+  });
+
+  beforeAll(async () => {
+    await protect('sealed');
+    await ship(right, 'sealed', '--until', '18');
+    await right.ok(...work);
+    await ship(right, 'sealed');
+  }, 60_000);
+
+  it.each([
+    ['no key', 'LOG_KEY_MISSING', operator],
+    ['a wrong key', 'LOG_KEY_WRONG', wrong],
+  ] as const)('is left alone by a worker with %s', async (_what, code, who) => {
+    const before = await observed();
+    const { exitCode, stderr } = await who.run(...work);
+    expect(exitCode).toBe(3);
+    expect(stderr).toMatch(new RegExp(`^group sealed: error\\[${code}\\]: .+\nhint: .+\n$`));
+    expect(await observed()).toEqual(before);
+    expect((await statusOf('sealed')).state).toBe('protected');
+  });
+
+  it('is drained as soon as the right key is there', async () => {
+    await right.ok(...work);
+    await verify('sealed');
+    const types = (await messagesOf('sealed')).map(({ type }) => type);
+    expect(types).not.toContain('Tidemark.ResyncRequired');
+  });
+
+  it('is not mixed up with an open one', async () => {
+    await protect('open');
+    await ship(operator, 'open', '--until', '18');
+    const { exitCode, stderr } = await right.run('worker', 'run', '--once', '--group', 'open');
+    expect(exitCode).toBe(3);
+    expect(stderr).toContain('error[LOG_NOT_SEALED]');
+    await operator.ok('worker', 'run', '--once', '--group', 'open');
+    await verify('open', 18e6);
+  });
+});
