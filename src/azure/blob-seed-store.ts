@@ -142,18 +142,23 @@ class BlobSeedDisk extends BlobSeedReader implements SeedDisk {
     this.#conditions = { leaseId: lease.id };
   }
 
+  /**
+   * A write that got no answer is not repeated under the same lease: it may still land, and then over a newer one. The error makes the
+   * owner open the disk anew, and the new lease keeps the old write out.
+   */
   async putPages(offsetBytes: number, data: Buffer, signal: AbortSignal): Promise<void> {
     assertPut(offsetBytes, data, this.#sizeBytes);
     const action = `Put Page at ${offsetBytes} of ${this.#client.name}`;
-    await this.#account.call({ action }, signal, ({ abortSignal }) =>
+    await this.#account.call({ action, repeat: 'unprocessed' }, signal, ({ abortSignal }) =>
       this.#client.uploadPages(data, offsetBytes, data.length, { abortSignal, conditions: this.#conditions }),
     );
   }
 
+  /** Repeated as little as putPages, and for the same reason. */
   async clearPages(offsetBytes: number, lengthBytes: number, signal: AbortSignal): Promise<void> {
     assertSectors(offsetBytes, lengthBytes, this.#sizeBytes);
     const action = `Clear Pages at ${offsetBytes} of ${this.#client.name}`;
-    await this.#account.call({ action }, signal, ({ abortSignal }) =>
+    await this.#account.call({ action, repeat: 'unprocessed' }, signal, ({ abortSignal }) =>
       this.#client.clearPages(offsetBytes, lengthBytes, { abortSignal, conditions: this.#conditions }),
     );
   }

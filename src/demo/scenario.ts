@@ -27,6 +27,8 @@ const DISK = 'disk0';
 const POLICY: Policy = POLICY_DEFAULTS;
 /** The trace is stretched to about this much source time: enough for several five-minute points. */
 const SOURCE_TIME_US = 45 * 60 * 1_000_000;
+/** Source time of a segment at the most. The trace runs many times faster than its source did, so it closes them later than a source would. */
+const SEGMENT_AGE_US = 30_000_000;
 /** How far ahead the second pruning plan looks: beyond the two hours in which every point stays. */
 export const PLAN_AHEAD_HOURS = 3;
 const WATCH_MS = 200;
@@ -168,6 +170,7 @@ async function ship(options: ReplicateOptions): Promise<ShipResult> {
     startUs,
     nowUs: () => clock.nowUs(),
     stretch,
+    segmentAgeUs: SEGMENT_AGE_US,
     encode: logKey === undefined ? {} : { key: createLogKey(logKey) },
     onProgress: ({ disk, finalUs }) => {
       const doneUs = (disk.watermarkUs ?? startUs) - startUs;

@@ -65,7 +65,6 @@ export async function endGroup(options: EndOptions): Promise<void> {
   const isOver = endState(document, progress) === 'discarded';
   if (!(isEndDue(document, progress) || (isOver && (await hasLeftovers(options))))) return;
   await ownEnded(options, async (ended, current) => {
-    if (current.wanted !== 'disabled') return;
     await reportDisabled(ended, current);
     if ((current.discardBeforeEpoch ?? 1) > lastEpoch(current)) await discard(ended, current, ports);
     await ended.flushOutbox(ports.topic);

@@ -59,9 +59,10 @@ export class GroupDrain {
   /**
    * Everything that is due now: applies what was received, and makes the point of every cut on the way.
    * @param afterPoint called after each point, for what has to keep pace with a long backlog
+   * @param goOn asked between two cuts; when it says no, the rest is left for the next call
    */
-  async drain(afterPoint: () => Promise<void>): Promise<void> {
-    while (!this.needsResync) {
+  async drain(afterPoint: () => Promise<void>, goOn: () => boolean): Promise<void> {
+    while (!this.needsResync && goOn()) {
       await this.#advance();
       await this.#beginBoundaries();
       const decision = await this.#decide();

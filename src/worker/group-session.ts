@@ -1,6 +1,7 @@
 /** One group in this worker's hands: opened, worked on cycle by cycle, closed. */
 import { LEASE_SECONDS } from '../catalog/catalog.ts';
 import type { GroupDocument } from '../catalog/groups.ts';
+import { TidemarkError } from '../errors.ts';
 import type { Policy } from '../retention/policy.ts';
 import type { DrainCounters } from './disk-drain.ts';
 import { GroupDrain } from './group-drain.ts';
@@ -25,12 +26,14 @@ export interface SessionOptions {
 export class GroupSession {
   readonly #owned: OwnedGroup;
   readonly #leases: KeptLeases;
+  readonly #clock: Clock;
   readonly #drain: GroupDrain;
   readonly #upkeep: UpkeepOptions;
 
   private constructor(options: SessionOptions, owned: OwnedGroup) {
     const { ports, policy } = options;
     this.#owned = owned;
+    this.#clock = ports.clock;
     this.#leases = keepLeases(owned, ports.clock, options.signal);
     this.#drain = new GroupDrain({ ...options, owned, signal: this.#leases.signal });
     const paceBytesPerSecond = pace(options.counters, ports.clock);
@@ -45,13 +48,20 @@ export class GroupSession {
     return this.#drain.needsResync;
   }
 
-  /** Everything that is due now. After an error the session must be closed. */
-  async cycle(): Promise<void> {
+  /**
+   * What is due now, or as much of it as fits into `sliceMs`. After an error the session must be closed.
+   * @returns the error of the topic when messages wait that could not be sent; the work itself is done
+   */
+  async cycle(sliceMs: number): Promise<unknown> {
+    const endMs = this.#clock.nowMs() + sliceMs;
     let points = 0;
-    await this.#drain.drain(async () => {
-      if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
-    });
-    await this.#keepUp();
+    await this.#drain.drain(
+      async () => {
+        if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
+      },
+      () => this.#clock.nowMs() < endMs,
+    );
+    return this.#keepUp();
   }
 
   /** Prunes and nothing else. */
@@ -61,11 +71,18 @@ export class GroupSession {
     return plan;
   }
 
-  async #keepUp(): Promise<void> {
+  /** @returns why messages could not be sent, if so; they wait in the outbox */
+  async #keepUp(): Promise<unknown> {
     await prune(this.#upkeep);
     await trimLog(this.#upkeep);
     await reportHealth(this.#upkeep);
-    await this.#drain.flushOutbox();
+    try {
+      await this.#drain.flushOutbox();
+      return undefined;
+    } catch (error) {
+      if (error instanceof TidemarkError && error.code === 'MESSAGING_UNAVAILABLE') return error;
+      throw error;
+    }
   }
 
   /** Gives the leases back; what cannot be given back expires. */

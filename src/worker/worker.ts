@@ -13,10 +13,21 @@ import type { WorkerPorts, WorkerSettings } from './ports.ts';
 const GROUPS_AT_ONCE = 4;
 /** Pause between two looks at a group that is up to date. */
 const POLL_MS = 2000;
-/** Pause after an error that may pass, doubled each time up to the second figure. */
+/** After this long a group with a backlog lets others have its place; a cut or a window is always finished first. */
+const SLICE_MS = 30_000;
+/** Pause after an error, doubled each time up to the second figure. */
 const RETRY_MS = { first: 1000, most: 30_000 } as const;
+/** Attempts of `runOnce` at a group whose errors may pass. */
+const TRIES_OF_ONE_RUN = 3;
+
+const backoffMs = (failures: number): number => Math.min(RETRY_MS.first * 2 ** (failures - 1), RETRY_MS.most);
+
+/** Another owner, or a topic that does not answer, is no reason to do the group's work again. */
+const mayPass = (error: unknown): boolean =>
+  error instanceof TidemarkError && (error.code === 'STORAGE_UNAVAILABLE' || error.code === 'STORAGE_TIMEOUT');
 
 export interface GroupOutcome {
+  /** `*`: all of them, when the list could not be read. */
   readonly group: string;
   /** Replication of the group has stopped until a resync. */
   readonly needsResync: boolean;
@@ -55,38 +66,65 @@ export class Worker {
     this.#options = options;
   }
 
-  /** One cycle of every group. Errors of one group do not touch the others. */
+  /**
+   * Everything that is due now, of every group. Errors that may pass are tried again a few times; errors of one group do not touch the
+   * others.
+   */
   async runOnce(signal: AbortSignal): Promise<GroupOutcome[]> {
     const names = await this.#groupNames(signal);
     const queue = new PQueue({ concurrency: GROUPS_AT_ONCE });
     try {
-      return await queue.addAll(names.map((group) => () => this.#cycle(group, names.length, signal)));
+      return await queue.addAll(names.map((group) => () => this.#cycleWithRetries(group, signal)));
     } finally {
       await this.close();
     }
   }
 
-  /** Cycle after cycle until `signal` aborts; then everything in hand is finished or dropped, and the leases are given back. */
+  async #cycleWithRetries(group: string, signal: AbortSignal): Promise<GroupOutcome> {
+    for (let attempt = 1; ; attempt++) {
+      const outcome = await this.#cycle(group, Number.POSITIVE_INFINITY, signal);
+      if (!mayPass(outcome.error) || attempt === TRIES_OF_ONE_RUN || signal.aborted) return outcome;
+      await this.#options.ports.clock.sleep(backoffMs(attempt), signal).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Cycle after cycle until `signal` aborts; then everything in hand is finished or dropped, and the leases are given back. Each group
+   * has its own rhythm: one with a long backlog works in slices, one with an error waits longer each time, and neither holds up others.
+   */
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options.ports;
     const queue = new PQueue({ concurrency: GROUPS_AT_ONCE });
-    const retryMs = new Map<string, number>();
-    const dueAtMs = new Map<string, number>();
+    const busy = new Set<string>();
+    const failures = new Map<string, { count: number; dueAtMs: number }>();
+    const cycle = async (group: string): Promise<void> => {
+      const { error } = await this.#cycle(group, SLICE_MS, signal);
+      const count = error === undefined ? 0 : (failures.get(group)?.count ?? 0) + 1;
+      failures.set(group, { count, dueAtMs: clock.nowMs() + (count === 0 ? 0 : backoffMs(count)) });
+      busy.delete(group);
+    };
     try {
       while (!signal.aborted) {
-        const names = await this.#groupNames(signal);
-        const due = names.filter((group) => (dueAtMs.get(group) ?? 0) <= clock.nowMs());
-        const outcomes = await queue.addAll(due.map((group) => () => this.#cycle(group, names.length, signal)));
-        for (const { group, error } of outcomes) {
-          const wait =
-            error === undefined ? 0 : Math.min((retryMs.get(group) ?? RETRY_MS.first / 2) * 2, RETRY_MS.most);
-          retryMs.set(group, wait === 0 ? RETRY_MS.first / 2 : wait);
-          dueAtMs.set(group, clock.nowMs() + wait);
+        for (const group of await this.#groupNamesWhenever(signal)) {
+          if (busy.has(group) || (failures.get(group)?.dueAtMs ?? 0) > clock.nowMs()) continue;
+          busy.add(group);
+          void queue.add(() => cycle(group));
         }
         await clock.sleep(POLL_MS, signal).catch(() => undefined);
       }
+      await queue.onIdle();
     } finally {
       await this.close();
+    }
+  }
+
+  /** No groups while storage does not answer: the next look is as good as a retry. */
+  async #groupNamesWhenever(signal: AbortSignal): Promise<readonly string[]> {
+    try {
+      return await this.#groupNames(signal);
+    } catch (error) {
+      if (!signal.aborted) this.#options.report({ group: '*', needsResync: false, error });
+      return [];
     }
   }
 
@@ -98,7 +136,7 @@ export class Worker {
     try {
       const document = await getGroup(this.#options.ports.catalog, group, signal);
       if (document.wanted === 'disabled') throw new TidemarkError('GROUP_DISABLED', `group ${group} is disabled`);
-      const session = await this.#session(document, 1, signal);
+      const session = await this.#session(document, signal);
       return await session.prune();
     } finally {
       await this.close();
@@ -114,16 +152,17 @@ export class Worker {
     return groups.length > 0 ? groups : listGroups(ports.catalog, signal);
   }
 
-  async #cycle(group: string, groupCount: number, signal: AbortSignal): Promise<GroupOutcome> {
+  /** Never throws. */
+  async #cycle(group: string, sliceMs: number, signal: AbortSignal): Promise<GroupOutcome> {
     const { ports, report } = this.#options;
     let outcome: GroupOutcome = { group, needsResync: false };
     try {
       const document = await getGroup(ports.catalog, group, signal);
       if (document.wanted === 'active') {
-        const session = await this.#session(document, groupCount, signal);
+        const session = await this.#session(document, signal);
         outcome = { group, needsResync: session.needsResync };
-        await session.cycle();
-        outcome = { group, needsResync: session.needsResync };
+        const unsent = await session.cycle(sliceMs);
+        outcome = { group, needsResync: session.needsResync, ...(unsent !== undefined && { error: unsent }) };
       } else {
         await this.#drop(group);
         if (document.wanted === 'disabled') await this.#end(document, signal);
@@ -146,8 +185,8 @@ export class Worker {
   }
 
   /** The open session, or a new one when the group or its policy was changed. */
-  async #session(document: GroupDocument, groupCount: number, signal: AbortSignal): Promise<GroupSession> {
-    const { ports, settings } = this.#options;
+  async #session(document: GroupDocument, signal: AbortSignal): Promise<GroupSession> {
+    const { ports, settings, groups } = this.#options;
     const policy = await getPolicy(ports.catalog, document.policy, signal);
     const seenAs = JSON.stringify([document.machines, policy]);
     const open = this.#sessions.get(document.group);
@@ -159,7 +198,7 @@ export class Worker {
       policy,
       ports,
       settings,
-      payloadBudgetBytes: settings.payloadBudgetBytes / Math.min(GROUPS_AT_ONCE, groupCount),
+      payloadBudgetBytes: settings.payloadBudgetBytes / (groups.length === 1 ? 1 : GROUPS_AT_ONCE),
       counters: this.counters,
       signal,
     });

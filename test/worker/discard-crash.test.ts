@@ -109,6 +109,20 @@ describe('a worker that dies', () => {
   });
 });
 
+/** @returns whether the worker was thrown out */
+async function requireSound(world: World, failure: unknown, label: string): Promise<boolean> {
+  if (failure !== undefined) {
+    expect(failure, label).toBeInstanceOf(TidemarkError);
+    const { class: kind, message } = failure as TidemarkError;
+    expect(kind, `${label}: ${message}`).toBe('retry');
+  }
+  expect(await checkedCuts(world, { 2: NEW }), label).toEqual(CUTS);
+  await run(world.ports);
+  expect(await checkedCuts(world, { 2: NEW }), label).toEqual(CUTS);
+  expect(await world.storage.seeds.list(GROUP, live)).toHaveLength(2);
+  return failure !== undefined;
+}
+
 describe('a worker that stalls', () => {
   it('at any call, while another ends the group and begins anew: it deletes nothing of the new epoch', async () => {
     const calls = (await callsOf(await doomedWorld())).length;
@@ -121,17 +135,24 @@ describe('a worker that stalls', () => {
         await protectAgain(world);
         await run(world.ports);
       });
-      const failure = await cycle(stalled);
-      if (failure !== undefined) {
-        expect(failure, `call ${at}`).toBeInstanceOf(TidemarkError);
-        expect((failure as TidemarkError).class, `call ${at}: ${String(failure)}`).toBe('retry');
-        thrownOut++;
-      }
-      expect(await checkedCuts(world, { 2: NEW }), `call ${at}`).toEqual(CUTS);
-      await run(world.ports);
-      expect(await checkedCuts(world, { 2: NEW }), `call ${at}`).toEqual(CUTS);
-      expect(await world.storage.seeds.list(GROUP, live)).toHaveLength(2);
+      if (await requireSound(world, await cycle(stalled), `call ${at}`)) thrownOut++;
     }
     expect(thrownOut).toBeGreaterThan(calls / 2);
+  });
+
+  it('at any call before it begins anew, while another has done so: it deletes nothing of the new epoch', async () => {
+    const whole = await doomedWorld();
+    await protectAgain(whole);
+    const calls = (await callsOf(whole)).lastIndexOf('deleteStream') + 1;
+    let thrownOut = 0;
+    for (let at = 1; at <= calls; at += 2) {
+      const world = await doomedWorld();
+      await protectAgain(world);
+      const stalled = hooked(world.ports, async (call) => {
+        if (call === at) await run(world.ports);
+      });
+      if (await requireSound(world, await cycle(stalled), `call ${at}`)) thrownOut++;
+    }
+    expect(thrownOut).toBeGreaterThan(calls / 4);
   });
 });
