@@ -68,6 +68,15 @@ export class MemorySeedStore implements SeedStore {
     if (this.#blobs.get(blob.name) === blob) this.#blobs.delete(blob.name);
   }
 
+  /** Flips every bit of one byte of a snapshot, which storage itself never does: what verification must find. */
+  damage(key: DiskKey, snapshot: string, offsetBytes: number): void {
+    const image = this.#blobs.get(seedName(key))?.snapshots.get(snapshot)?.image;
+    assert(image !== undefined, `there is no snapshot ${snapshot}`);
+    const sector = image.read(offsetBytes, SECTOR_BYTES);
+    sector.writeUInt8(sector.readUInt8(0) ^ 0xff, 0);
+    image.write(offsetBytes, sector);
+  }
+
   /** The disk as it is now, without its footer, for oracles; undefined when there is none. */
   peek(key: DiskKey): Buffer | undefined {
     const blob = this.#blobs.get(seedName(key));

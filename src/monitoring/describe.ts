@@ -33,6 +33,8 @@ const SENTENCES: { readonly [T in EventType]: (data: EventData<T>) => string } =
     const names = removed.map(({ point, reason }) => `${point} (${reason})`);
     return `${counted(removed.length + omitted, 'point')} pruned, ${kept} kept: ${someOf(names, omitted)}`;
   },
+  PointDamaged: ({ point, checkedBytes, damaged, omitted = 0 }) =>
+    `point ${point} is damaged: ${counted(damaged.length + omitted, 'extent')} of ${formatBytes(checkedBytes)} checked differ`,
   InitialReplicationProgress: (data) =>
     `initial replication of ${diskLabel(data)} at ${Math.floor(data.percent)} %: ` +
     `${formatBytes(data.appliedBytes)} of ${formatBytes(data.sizeBytes)}`,

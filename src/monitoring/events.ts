@@ -99,6 +99,17 @@ export const EVENT_CATALOGUE = {
       omitted,
     }),
   }),
+  PointDamaged: define({
+    meaning:
+      'A point does not hold what its log said; do not recover from it, choose another, and look for the cause in the storage account.',
+    severities: ['critical'],
+    data: z.strictObject({
+      point: name,
+      checkedBytes: bytes,
+      damaged: listOf(z.strictObject({ ...disk, offsetBytes: bytes, lengthBytes: bytes })),
+      omitted,
+    }),
+  }),
   InitialReplicationProgress: define({
     meaning: 'The first full copy of a disk is under way; nothing to do while the figure moves.',
     severities: ['info'],

@@ -1,5 +1,5 @@
 /** Writes one disk of a point to a local file. */
-import { open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { MIB } from '../model/sizes.ts';
@@ -38,39 +38,62 @@ export interface ExportOptions {
 }
 
 /**
- * The file appears under its name only when it is complete; holes stay holes. An existing file is replaced.
+ * The file appears under its name only when it is complete; holes stay holes. An existing file is replaced, anything else of that
+ * name (a folder, a device) is refused before a byte is read.
  * @returns the file's length and the bytes that were read from the snapshot
  * @throws TidemarkError EXPORT_TARGET, SNAPSHOT_MISSING
  */
 export async function exportDisk(options: ExportOptions): Promise<{ fileBytes: number; readBytes: number }> {
   const { seed, manifest, disk, format, outFile, signal } = options;
+  await requireReplaceable(outFile);
   const ranges = await seed.ranges(disk.snapshot, disk.sizeBytes, signal);
   const totalBytes = ranges.reduce((sum, range) => sum + range.lengthBytes, 0);
   const footer = format === 'vhd' ? vhdFooter({ group: manifest.group, ...disk }, disk.sizeBytes) : undefined;
   const fileBytes = disk.sizeBytes + (footer?.length ?? 0);
   const partial = `${outFile}.partial`;
-  const file = await open(partial, 'w').catch((cause: unknown) => {
-    throw new TidemarkError('EXPORT_TARGET', `cannot write ${outFile}: ${String(cause)}`, { cause });
+  const file = await open(partial, 'w').catch((error: unknown) => {
+    throw targetError(error, outFile);
   });
   let readBytes = 0;
   try {
     await file.truncate(fileBytes);
     await mapAll(slices(ranges), READS_IN_FLIGHT, signal, async ({ offsetBytes, lengthBytes }, either) => {
       const bytes = await seed.read(disk.snapshot, offsetBytes, lengthBytes, either);
-      await file.write(bytes, 0, lengthBytes, offsetBytes);
+      await writeWhole(file, bytes, offsetBytes);
       readBytes += lengthBytes;
       options.onProgress?.(readBytes, totalBytes);
     });
-    if (footer !== undefined) await file.write(footer, 0, footer.length, disk.sizeBytes);
+    if (footer !== undefined) await writeWhole(file, footer, disk.sizeBytes);
     await file.sync();
-  } catch (error) {
     await file.close();
+    await rename(partial, outFile);
+  } catch (error) {
+    await file.close(); // closed already: nothing happens
     await rm(partial, { force: true });
-    throw error;
+    throw targetError(error, outFile);
   }
-  await file.close();
-  await rename(partial, outFile);
   return { fileBytes, readBytes };
+}
+
+/** @throws TidemarkError EXPORT_TARGET when something that is no file has the name: a rename would fail, or replace a device. */
+async function requireReplaceable(outFile: string): Promise<void> {
+  const existing = await stat(outFile).catch(() => undefined);
+  if (existing === undefined || existing.isFile()) return;
+  throw new TidemarkError('EXPORT_TARGET', `cannot write ${outFile}: it exists and is no regular file`);
+}
+
+/** A full disk takes a part of the bytes before it refuses the rest. */
+async function writeWhole(file: FileHandle, bytes: Buffer, offsetBytes: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, offsetBytes + done);
+    done += bytesWritten;
+  }
+}
+
+/** Failures of the file system as what they mean to the operator; all others, such as those of storage, as they are. */
+function targetError(error: unknown, outFile: string): unknown {
+  if (!(error instanceof Error) || !('syscall' in error)) return error;
+  return new TidemarkError('EXPORT_TARGET', `cannot write ${outFile}: ${error.message}`, { cause: error });
 }
 
 function* slices(ranges: readonly ByteRange[]): Generator<ByteRange> {

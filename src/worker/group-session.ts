@@ -2,13 +2,14 @@
 import { LEASE_SECONDS } from '../catalog/catalog.ts';
 import type { GroupDocument } from '../catalog/groups.ts';
 import { TidemarkError } from '../errors.ts';
+import type { Verification } from '../points/verify-point.ts';
 import type { Policy } from '../retention/policy.ts';
 import type { DrainCounters } from './disk-drain.ts';
 import { GroupDrain } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
 import { keepLeases, type KeptLeases } from './lease-keeper.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
-import { prune, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
+import { prune, reportHealth, trimLog, verifyPoints, type UpkeepOptions } from './upkeep.ts';
 
 /** After so many points of a backlog (an hour's), old ones are pruned, the log is trimmed and messages are sent. */
 const POINTS_BETWEEN_UPKEEP = 12;
@@ -69,6 +70,13 @@ export class GroupSession {
     const plan = await prune(this.#upkeep);
     await this.#drain.flushOutbox();
     return plan;
+  }
+
+  /** Verifies the named points, or all when none is named; damage becomes an event. */
+  async verify(points: readonly string[]): Promise<readonly Verification[]> {
+    const results = await verifyPoints(this.#upkeep, points);
+    await this.#drain.flushOutbox();
+    return results;
   }
 
   /** @returns why messages could not be sent, if so; they wait in the outbox */

@@ -4,6 +4,7 @@ import { getGroup, listGroups, type GroupDocument } from '../catalog/groups.ts';
 import { getPolicy } from '../catalog/policies.ts';
 import type { DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
+import type { Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import { endGroup, finishDiscard } from './discard.ts';
 import { GroupSession } from './group-session.ts';
@@ -133,14 +134,26 @@ export class Worker {
    * @throws TidemarkError GROUP_DISABLED: the points of a disabled group are kept or given up, all of them
    */
   async prune(group: string, signal: AbortSignal): Promise<PrunePlan> {
+    return this.#owning(group, signal, (session) => session.prune());
+  }
+
+  async #owning<T>(group: string, signal: AbortSignal, work: (session: GroupSession) => Promise<T>): Promise<T> {
     try {
       const document = await getGroup(this.#options.ports.catalog, group, signal);
       if (document.wanted === 'disabled') throw new TidemarkError('GROUP_DISABLED', `group ${group} is disabled`);
-      const session = await this.#session(document, signal);
-      return await session.prune();
+      return await work(await this.#session(document, signal));
     } finally {
       await this.close();
     }
+  }
+
+  /**
+   * Verifies points of one group, the named ones or all; takes the group over from its owner for the time, since damage is reported
+   * as an event.
+   * @throws TidemarkError POINT_NOT_FOUND, GROUP_DISABLED
+   */
+  async verify(group: string, points: readonly string[], signal: AbortSignal): Promise<readonly Verification[]> {
+    return this.#owning(group, signal, (session) => session.verify(points));
   }
 
   async close(): Promise<void> {

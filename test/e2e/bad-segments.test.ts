@@ -31,6 +31,12 @@ const SENTINEL = 0xa5;
 let storage: RawStorage;
 let progressBefore: Progress;
 
+interface Status {
+  readonly state: string;
+  readonly messagesWaiting: number;
+  readonly disks: readonly { defect: unknown }[];
+}
+
 interface Progress {
   readonly outbox: unknown;
   readonly disks: readonly Record<string, unknown>[];
@@ -83,7 +89,8 @@ describe('a worker that meets', () => {
     expect(exitCode).toBe(3);
     expect(await seedTag()).toBe(before);
     expect((await download(storage.logs.getBlobClient(segment))).equals(bytes)).toBe(true);
-    const { state, disks } = await keyless.json<{ state: string; disks: { defect: unknown }[] }>('status', group);
+    const { state, messagesWaiting, disks } = await keyless.json<Status>('status', group);
+    expect(messagesWaiting).toBe(0);
     if (isForOperator(code)) {
       expect(stderr).toContain(`error[${code}]`);
       expect({ state, defect: disks[0]?.defect }).toEqual({ state: 'initial-replication', defect: null });

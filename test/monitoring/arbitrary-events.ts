@@ -52,6 +52,13 @@ const dataOf: { readonly [T in EventType]: fc.Arbitrary<Extract<MonitoringEvent,
   ),
   RpoThresholdExceeded: rpo,
   RpoBackToNormal: rpo,
+  PointDamaged: fc.record({
+    point: name,
+    checkedBytes: bytes,
+    damaged: fc.array(fc.record({ machine: name, disk: name, offsetBytes: bytes, lengthBytes: bytes }), {
+      maxLength: 3,
+    }),
+  }),
   PointsPruned: fc.record({ removed: listOf(fc.record({ point: name, reason: text })), kept: fc.nat(1000) }),
   InitialReplicationProgress: fc.record({
     ...disk,

@@ -7,6 +7,7 @@ import { exportDisk, selectDisk } from '../../points/export.ts';
 import { POINT_KINDS, summarize, type Manifest } from '../../points/manifest.ts';
 import { listPoints, requirePoint } from '../../points/point-store.ts';
 import type { Runtime } from '../../runtime.ts';
+import { Worker } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine, printTable, stageProgress } from '../output.ts';
 import { withRuntime } from '../with-runtime.ts';
@@ -16,7 +17,36 @@ export function register(program: Command, context: CliContext): void {
   registerList(point, context);
   registerShow(point, context);
   registerExport(point, context);
+  registerVerify(point, context);
   registerPins(point, context);
+}
+
+function registerVerify(point: Command, context: CliContext): void {
+  point
+    .command('verify <group> [point]')
+    .description('read a point back and compare it with the checksums recorded when it was made (3: damage was found)')
+    .option('--all', 'all points of the group')
+    .action(async (group: string, id: string | undefined, options: { all?: boolean }) => {
+      if ((id === undefined) !== (options.all === true)) throw new TidemarkError('USAGE', 'name a point, or say --all');
+      await withRuntime(context, async ({ ports, settings }) => {
+        const worker = new Worker({ ports, settings, groups: [group], report: () => undefined });
+        const results = await worker.verify(group, id === undefined ? [] : [id], context.signal);
+        if (context.json) printJson(context, results);
+        else {
+          printTable(
+            context,
+            ['point', 'result', 'checked', 'damaged extents'],
+            results.map(({ point: name, ok, checkedBytes, damaged }) => [
+              name,
+              ok ? 'ok' : 'DAMAGED',
+              formatBytes(checkedBytes),
+              damaged.length,
+            ]),
+          );
+        }
+        if (results.some(({ ok }) => !ok)) context.setExitCode(3);
+      });
+    });
 }
 
 function registerList(point: Command, context: CliContext): void {
