@@ -34,6 +34,8 @@ export interface GroupDrainOptions {
   readonly settings: WorkerSettings;
   /** Part of the payload budget that this group may use now. */
   readonly payloadBudgetBytes: number;
+  /** Told of events once they are queued durably. */
+  readonly onEvents: ((group: string, events: readonly MonitoringEvent[]) => void) | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -95,6 +97,7 @@ export class GroupDrain {
     const replacement = { name: catalogName.progress(group), schema: progressSchema, value, etag, lease };
     this.#owned.etag = await replaceDocument(ports.catalog, replacement, signal);
     this.#owned.progress = value;
+    if (events.length > 0) this.#options.onEvents?.(group, events);
   }
 
   /** Sends what waits in the outbox. @throws TidemarkError MESSAGING_UNAVAILABLE; what was not sent stays queued. */

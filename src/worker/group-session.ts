@@ -5,7 +5,7 @@ import { TidemarkError } from '../errors.ts';
 import type { Verification } from '../points/verify-point.ts';
 import type { Policy } from '../retention/policy.ts';
 import type { DrainCounters } from './disk-drain.ts';
-import { GroupDrain } from './group-drain.ts';
+import { GroupDrain, type GroupDrainOptions } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
 import { keepLeases, type KeptLeases } from './lease-keeper.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
@@ -21,6 +21,7 @@ export interface SessionOptions {
   readonly settings: WorkerSettings;
   readonly payloadBudgetBytes: number;
   readonly counters: DrainCounters;
+  readonly onEvents: GroupDrainOptions['onEvents'];
   readonly signal: AbortSignal;
 }
 

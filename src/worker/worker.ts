@@ -4,6 +4,7 @@ import { getGroup, listGroups, type GroupDocument } from '../catalog/groups.ts';
 import { getPolicy } from '../catalog/policies.ts';
 import type { DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
+import type { MonitoringEvent } from '../monitoring/events.ts';
 import type { Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import { endGroup, finishDiscard } from './discard.ts';
@@ -43,6 +44,8 @@ export interface WorkerOptions {
   readonly groups: readonly string[];
   /** Told of each cycle that ended with an error or a group in need of attention. */
   readonly report: (outcome: GroupOutcome) => void;
+  /** Told of each group's events once they are queued durably; they are sent to the topic whoever listens here. */
+  readonly onEvents?: (group: string, events: readonly MonitoringEvent[]) => void;
 }
 
 export class Worker {
@@ -213,6 +216,7 @@ export class Worker {
       settings,
       payloadBudgetBytes: settings.payloadBudgetBytes / (groups.length === 1 ? 1 : GROUPS_AT_ONCE),
       counters: this.counters,
+      onEvents: this.#options.onEvents,
       signal,
     });
     this.#sessions.set(document.group, { session, seenAs });

@@ -33,7 +33,11 @@ async function results(storage: RawStorage): Promise<unknown[]> {
     for (const disk of DISKS) {
       const file = join(stack.home, 'pure.img');
       await operator.ok('point', 'export', GROUP, id, '--disk', disk, '--out', file);
-      hashes.push(createHash('sha256').update(await readFile(file)).digest('hex'));
+      hashes.push(
+        createHash('sha256')
+          .update(await readFile(file))
+          .digest('hex'),
+      );
     }
     const changes = await download(storage.catalog.getBlobClient(`points/${GROUP}/${id}.changes`));
     const withoutSnapshot = disks.map(({ snapshot: _, ...disk }) => disk);
@@ -72,7 +76,9 @@ it('makes the same points from one late worker and from a row of short-lived one
   const times = ['--start', '2026-11-20T04:02:30Z', '--stretch', '60', '--until', '18', '--segment-seconds', '30'];
   await operator.ok('source', 'ship', GROUP, '--trace', tracePath('t4-two-disks'), ...times);
   const names = (await Promise.all(DISKS.map((disk) => storage.segments(`${GROUP}/web/${disk}`)))).flat();
-  const log = await Promise.all(names.map(async (name) => [name, await download(storage.logs.getBlobClient(name))] as const));
+  const log = await Promise.all(
+    names.map(async (name) => [name, await download(storage.logs.getBlobClient(name))] as const),
+  );
 
   await operator.ok(...work);
   const late = await results(storage);
@@ -83,7 +89,7 @@ it('makes the same points from one late worker and from a row of short-lived one
   // In the order of the sequences, the disks taking turns, as a source makes them visible.
   const arrival = log.toSorted(([a], [b]) => (a.slice(-16) < b.slice(-16) ? -1 : 1));
   let workers = 0;
-  for (let at = 0; at < arrival.length; ) {
+  for (let at = 0; at < arrival.length;) {
     const step = STEPS[workers++ % STEPS.length] ?? 1;
     for (const [name, bytes] of arrival.slice(at, at + step)) await overwrite(storage.logs, name, bytes);
     at += step;

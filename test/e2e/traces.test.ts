@@ -16,16 +16,28 @@ interface Case {
   readonly trace: TraceName;
   readonly where: string;
   /** Source time of the trace's beginning. */
-  readonly start: (lengthUs: number) => number;
+  readonly start: (dir: string) => number;
   /** Trace seconds at which the source stops for a moment; the worker is started anew each time. */
   readonly steps: readonly string[];
+}
+
+/** Trace time of the first write to disk 0 at or after entry `from`. */
+function writeTimeUs(dir: string, from: number): number {
+  const replay = new TraceReplay(dir, 0);
+  for (let entries = from; ; entries++) {
+    replay.advance({ entries });
+    replay.takeTouched();
+    replay.advance({ entries: entries + 1 });
+    const timeUs = replay.times[entries];
+    if (timeUs !== undefined && replay.takeTouched().includes(1)) return timeUs;
+  }
 }
 
 const CASES: readonly Case[] = [
   {
     trace: 't1-ext4-sqlite',
-    where: 'between boundaries',
-    start: () => BOUNDARY_US + 61_000_001,
+    where: 'so that a write falls on a boundary',
+    start: (dir) => BOUNDARY_US - writeTimeUs(dir, 2000) * STRETCH,
     steps: ['3.25', '19.999999', '33'],
   },
   { trace: 't2-ext4-postgres', where: 'on a boundary', start: () => BOUNDARY_US, steps: ['12.5', '25'] },
@@ -39,7 +51,7 @@ const CASES: readonly Case[] = [
   {
     trace: 't5-btrfs-churn',
     where: 'so that it ends on a boundary',
-    start: (lengthUs) => BOUNDARY_US - lengthUs,
+    start: (dir) => BOUNDARY_US - traceEnd(dir) * STRETCH,
     steps: ['10', '30'],
   },
 ];
@@ -49,14 +61,24 @@ it.each(CASES.map((one) => [one.trace, one.where, one] as const))(
   async (trace, _where, { start, steps }) => {
     const dir = tracePath(trace);
     const group = trace.slice(0, 2);
-    const shipment: Shipment = { dir, startUs: start(traceEnd(dir) * STRETCH), stretch: STRETCH };
+    const shipment: Shipment = { dir, startUs: start(dir), stretch: STRETCH };
     const sizes = expectations(dir).disk_size;
     const disks = sizes.map((sizeBytes, disk) => `disk${disk}=${sizeBytes}`).flatMap((disk) => ['--disk', disk]);
     const hours = ['--retention-hours', '24', '--app-consistent-hours', '1'];
     await operator.ok('policy', 'set', 'daily', ...hours);
     await operator.ok('group', 'protect', group, '--policy', 'daily', '--machine', 'web', ...disks);
 
-    const ship = ['source', 'ship', group, '--trace', dir, '--start', isoOf(shipment.startUs), '--stretch', `${STRETCH}`];
+    const ship = [
+      'source',
+      'ship',
+      group,
+      '--trace',
+      dir,
+      '--start',
+      isoOf(shipment.startUs),
+      '--stretch',
+      `${STRETCH}`,
+    ];
     const work = ['worker', 'run', '--once', '--group', group];
     for (const step of steps) {
       await Promise.all([operator.ok(...ship, '--until', step), operator.ok(...work)]);

@@ -35,7 +35,7 @@ function firstDifference(file: string, image: Buffer, hash?: ReturnType<typeof c
   if (statSync(file).size !== image.length) return Math.min(statSync(file).size, image.length);
   const fd = openSync(file, 'r');
   try {
-    for (let at = 0; at < image.length; ) {
+    for (let at = 0; at < image.length;) {
       const read = readSync(fd, piece, 0, PIECE_BYTES, at);
       const bytes = piece.subarray(0, read);
       hash?.update(bytes);

@@ -75,8 +75,6 @@ export function expectedPoints(
   crashCuts: 'boundaries' | 'crash-marks',
 ): ExpectedPoint[] {
   const crash =
-    crashCuts === 'boundaries'
-      ? boundaryPoints(shipment, replays.length)
-      : markPoints(shipment, replays, 'crash');
+    crashCuts === 'boundaries' ? boundaryPoints(shipment, replays.length) : markPoints(shipment, replays, 'crash');
   return [...crash, ...markPoints(shipment, replays, 'app')].toSorted((a, b) => a.cutUs - b.cutUs);
 }

@@ -1,10 +1,5 @@
 /** The stack's storage as a bystander with the raw SDK sees it. */
-import {
-  BlobServiceClient,
-  type BlobClient,
-  type ContainerClient,
-  type PageBlobClient,
-} from '@azure/storage-blob';
+import { BlobServiceClient, type BlobClient, type ContainerClient, type PageBlobClient } from '@azure/storage-blob';
 
 type Environment = Readonly<Record<string, string>>;
 

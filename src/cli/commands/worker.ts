@@ -1,5 +1,7 @@
 /** `tidemark worker run`: drains groups, once or until it is told to stop. */
 import type { Command } from 'commander';
+import { describeEvent } from '../../monitoring/describe.ts';
+import type { MonitoringEvent } from '../../monitoring/events.ts';
 import { Worker, type GroupOutcome } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
@@ -19,7 +21,8 @@ export function register(program: Command, context: CliContext): void {
           ports,
           settings,
           groups: options.group ?? [],
-          report: (o) => reportOutcome(context, o),
+          report: (outcome) => reportOutcome(context, outcome),
+          onEvents: (group, events) => showEvents(context, group, events),
         });
         if (options.once !== true) return running.run(context.signal);
         const outcomes = await running.runOnce(context.signal);
@@ -34,12 +37,20 @@ export function register(program: Command, context: CliContext): void {
         } else {
           printLine(
             context,
-            `${outcomes.length} groups; ${counters.segments} segments, ${counters.putRequests} puts and ${counters.clearRequests} clears for ${counters.changes} changes`,
+            `groups: ${outcomes.length}, segments: ${counters.segments}, changes: ${counters.changes}, puts: ${counters.putRequests}, clears: ${counters.clearRequests}`,
           );
         }
         if (outcomes.some(({ needsResync, error }) => needsResync || error !== undefined)) context.setExitCode(3);
       });
     });
+}
+
+/** One line per event on stderr, as it becomes durable. Figures that the next ones supersede are for the topic only. */
+function showEvents(context: CliContext, group: string, events: readonly MonitoringEvent[]): void {
+  if (context.json) return;
+  for (const event of events) {
+    if (event.type !== 'LagReported') context.stderr.write(`${group}: ${describeEvent(event)}\n`);
+  }
 }
 
 function reportOutcome(context: CliContext, { group, error }: GroupOutcome): void {
