@@ -42,9 +42,10 @@ export interface VerifyOptions {
 
 /**
  * A snapshot that is missing is damage of all its extents. The result is written into the manifest, where lists show it.
+ * @returns undefined when the point was pruned meanwhile
  * @throws TidemarkError DOCUMENT_INVALID when the changes list is not the one the manifest was written with
  */
-export async function verifyPoint(options: VerifyOptions): Promise<Verification> {
+export async function verifyPoint(options: VerifyOptions): Promise<Verification | undefined> {
   const { catalog, seeds, manifest, nowUs, signal } = options;
   const { group, point, disks } = manifest;
   const lists = await readChanges(catalog, manifest, signal);
@@ -62,7 +63,8 @@ export async function verifyPoint(options: VerifyOptions): Promise<Verification>
   }
   const verified = { at: isoFromUs(nowUs), ok: damaged.length === 0 };
   const name = catalogName.manifest(group, point);
-  await updateDocument(catalog, name, manifestSchema, (current) => ({ ...current, verified }), signal);
+  const kept = await updateDocument(catalog, name, manifestSchema, (current) => ({ ...current, verified }), signal);
+  if (kept === undefined) return undefined;
   return { point, ...verified, checkedBytes, damaged: damaged.toSorted(byPlace) };
 }
 

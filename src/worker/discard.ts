@@ -14,7 +14,7 @@ import { mapAll } from '../map-all.ts';
 import { catalogName } from '../model/names.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { manifestSchema } from '../points/manifest.ts';
-import { EndedGroup } from './ended-group.ts';
+import { EndedGroup, type EndedGroupOptions } from './ended-group.ts';
 import { groupState } from './group-state.ts';
 import type { WorkerPorts } from './ports.ts';
 import { newProgress, progressSchema, type ProgressDocument } from './progress.ts';
@@ -29,6 +29,8 @@ const MAX_ROUNDS = 10_000;
 export interface EndOptions {
   readonly document: GroupDocument;
   readonly ports: WorkerPorts;
+  /** Told of the group's events once they are queued durably. */
+  readonly onEvents?: EndedGroupOptions['onEvents'];
   readonly signal: AbortSignal;
 }
 
@@ -117,12 +119,12 @@ async function hasLeftovers({ document, ports, signal }: EndOptions): Promise<bo
 
 /** Takes the group's lease, reads again what is wanted, does the work, and gives the lease back. */
 async function ownEnded(
-  { document: { group }, ports, signal }: EndOptions,
+  { document: { group }, ports, onEvents, signal }: EndOptions,
   work: (ended: EndedGroup, document: GroupDocument) => Promise<void>,
 ): Promise<void> {
   const fresh = newProgress(group, [], ports.clock.nowUs());
   await createDocument(ports.catalog, catalogName.progress(group), progressSchema, fresh, signal); // usually it exists
-  const ended = await EndedGroup.take(group, ports, signal);
+  const ended = await EndedGroup.take({ group, ports, onEvents, signal });
   try {
     await work(ended, await getGroup(ports.catalog, group, ended.signal));
   } finally {

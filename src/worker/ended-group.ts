@@ -14,45 +14,48 @@ import { progressSchema, type ProgressDocument } from './progress.ts';
 /** Messages of one batch that leaves the outbox; storage is written once per batch. */
 const MESSAGES_PER_BATCH = 100;
 
+export interface EndedGroupOptions {
+  readonly group: string;
+  readonly ports: Pick<WorkerPorts, 'catalog' | 'clock'>;
+  /** Told of events once they are queued durably. */
+  readonly onEvents: ((group: string, events: readonly MonitoringEvent[]) => void) | undefined;
+  readonly signal: AbortSignal;
+}
+
+interface Held {
+  readonly lease: Lease;
+  readonly kept: KeptLeases;
+  readonly progress: ProgressDocument;
+  readonly etag: string;
+}
+
 export class EndedGroup {
   readonly group: string;
-  readonly #ports: Pick<WorkerPorts, 'catalog' | 'clock'>;
+  readonly #options: EndedGroupOptions;
   readonly #lease: Lease;
   readonly #kept: KeptLeases;
   #progress: ProgressDocument;
   #etag: string;
 
-  private constructor(
-    group: string,
-    ports: Pick<WorkerPorts, 'catalog' | 'clock'>,
-    held: {
-      readonly lease: Lease;
-      readonly kept: KeptLeases;
-      readonly progress: ProgressDocument;
-      readonly etag: string;
-    },
-  ) {
-    this.group = group;
-    this.#ports = ports;
-    this.#lease = held.lease;
-    this.#kept = held.kept;
-    this.#progress = held.progress;
-    this.#etag = held.etag;
+  private constructor(options: EndedGroupOptions, { lease, kept, progress, etag }: Held) {
+    this.group = options.group;
+    this.#options = options;
+    this.#lease = lease;
+    this.#kept = kept;
+    this.#progress = progress;
+    this.#etag = etag;
   }
 
   /** Takes the group away from whoever owns it; its progress document exists. */
-  static async take(
-    group: string,
-    ports: Pick<WorkerPorts, 'catalog' | 'clock'>,
-    signal: AbortSignal,
-  ): Promise<EndedGroup> {
+  static async take(options: EndedGroupOptions): Promise<EndedGroup> {
+    const { group, ports, signal } = options;
     const name = catalogName.progress(group);
     const lease = await ports.catalog.takeLease(name, signal);
     const kept = keepLeases({ group, lease, disks: [] }, ports.clock, signal);
     try {
       const stored = await readDocument(ports.catalog, name, progressSchema, kept.signal);
       assert(stored !== undefined, `${name} was there when its lease was taken`);
-      return new EndedGroup(group, ports, { lease, kept, progress: stored.value, etag: stored.etag });
+      return new EndedGroup(options, { lease, kept, progress: stored.value, etag: stored.etag });
     } catch (error) {
       await giveBack(lease, kept);
       throw error;
@@ -73,14 +76,16 @@ export class EndedGroup {
 
   /** Writes `next` with `events` queued: one guarded write. @throws TidemarkError OWNERSHIP_LOST, CONFLICT, OUTBOX_FULL */
   async save(next: ProgressDocument, events: readonly MonitoringEvent[] = []): Promise<void> {
-    const value = { ...next, outbox: enqueue(next.outbox, events, this.#ports.clock.nowUs()) };
+    const { ports, onEvents } = this.#options;
+    const value = { ...next, outbox: enqueue(next.outbox, events, ports.clock.nowUs()) };
     const name = catalogName.progress(this.group);
     this.#etag = await replaceDocument(
-      this.#ports.catalog,
+      ports.catalog,
       { name, schema: progressSchema, value, etag: this.#etag, lease: this.#lease },
       this.signal,
     );
     this.#progress = value;
+    if (events.length > 0) onEvents?.(this.group, events);
   }
 
   /** Sends what waits in the outbox. @throws TidemarkError MESSAGING_UNAVAILABLE; what was not sent stays queued. */

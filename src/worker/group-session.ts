@@ -9,7 +9,7 @@ import { GroupDrain, type GroupDrainOptions } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
 import { keepLeases, type KeptLeases } from './lease-keeper.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
-import { prune, reportHealth, trimLog, verifyPoints, type UpkeepOptions } from './upkeep.ts';
+import { prune, reportDamage, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
 
 /** After so many points of a backlog (an hour's), old ones are pruned, the log is trimmed and messages are sent. */
 const POINTS_BETWEEN_UPKEEP = 12;
@@ -73,11 +73,10 @@ export class GroupSession {
     return plan;
   }
 
-  /** Verifies the named points, or all when none is named; damage becomes an event. */
-  async verify(points: readonly string[]): Promise<readonly Verification[]> {
-    const results = await verifyPoints(this.#upkeep, points);
+  /** Reports damaged points and nothing else. */
+  async reportDamage(results: readonly Verification[]): Promise<void> {
+    await reportDamage(this.#upkeep, results);
     await this.#drain.flushOutbox();
-    return results;
   }
 
   /** @returns why messages could not be sent, if so; they wait in the outbox */

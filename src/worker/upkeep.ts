@@ -1,14 +1,13 @@
 /** What a group's owner does besides making points: prune them, trim the log behind them, and report how things stand. */
 import { getGroup, holdsOf } from '../catalog/groups.ts';
 import { measureBacklog, type Backlog } from '../drain/backlog.ts';
-import { TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { HOUR_US, isoFromUs } from '../model/time.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { assessHealth, nextHealthEvents, rememberHealth } from '../monitoring/health.ts';
 import { pointFact, type Manifest } from '../points/manifest.ts';
 import { removePoints } from '../points/prune.ts';
-import { verifyPoint, type Verification } from '../points/verify-point.ts';
+import type { Verification } from '../points/verify-point.ts';
 import { planPrune, type Hold, type PrunePlan } from '../retention/plan.ts';
 import type { Policy } from '../retention/policy.ts';
 import type { GroupDrain } from './group-drain.ts';
@@ -103,26 +102,15 @@ export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOpt
   if (trimmed) await drain.save();
 }
 
-/** Reads points back; each that is damaged is reported before the next one is read. */
-export async function verifyPoints(
-  { owned, drain, ports, signal }: UpkeepOptions,
-  points: readonly string[],
-): Promise<readonly Verification[]> {
-  const missing = points.find((point) => owned.manifests.every((manifest) => manifest.point !== point));
-  if (missing !== undefined) {
-    throw new TidemarkError('POINT_NOT_FOUND', `group ${owned.group} has no point ${JSON.stringify(missing)}`);
-  }
-  const results: Verification[] = [];
-  for (const [index, manifest] of owned.manifests.entries()) {
-    if (points.length > 0 && !points.includes(manifest.point)) continue;
-    const { catalog, seeds, clock } = ports;
-    const result = await verifyPoint({ catalog, seeds, manifest, nowUs: clock.nowUs(), signal });
-    owned.manifests[index] = { ...manifest, verified: { at: result.at, ok: result.ok } };
-    results.push(result);
-    const { point, ok, checkedBytes, damaged } = result;
-    if (!ok) await drain.save({}, [{ type: 'PointDamaged', data: { point, checkedBytes, damaged: [...damaged] } }]);
-  }
-  return results;
+/** Queues an event for each damaged point. */
+export async function reportDamage({ drain }: UpkeepOptions, results: readonly Verification[]): Promise<void> {
+  const events = results
+    .filter(({ ok }) => !ok)
+    .map(({ point, checkedBytes, damaged }): MonitoringEvent => ({
+      type: 'PointDamaged',
+      data: { point, checkedBytes, damaged: [...damaged] },
+    }));
+  if (events.length > 0) await drain.save({}, events);
 }
 
 /** Lag at most once a minute, health and RPO when they change. */

@@ -5,7 +5,8 @@ import { getPolicy } from '../catalog/policies.ts';
 import type { DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
-import type { Verification } from '../points/verify-point.ts';
+import { listPoints } from '../points/point-store.ts';
+import { verifyPoint, type Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import { endGroup, finishDiscard } from './discard.ts';
 import { GroupSession } from './group-session.ts';
@@ -151,12 +152,25 @@ export class Worker {
   }
 
   /**
-   * Verifies points of one group, the named ones or all; takes the group over from its owner for the time, since damage is reported
-   * as an event.
-   * @throws TidemarkError POINT_NOT_FOUND, GROUP_DISABLED
+   * Verifies points of one group, the named ones or all. Reading needs no ownership; only to report damage as an event is the group
+   * taken over from its owner, for that moment.
+   * @throws TidemarkError POINT_NOT_FOUND; GROUP_DISABLED when there is damage to report
    */
   async verify(group: string, points: readonly string[], signal: AbortSignal): Promise<readonly Verification[]> {
-    return this.#owning(group, signal, (session) => session.verify(points));
+    const { catalog, seeds, clock } = this.#options.ports;
+    const manifests = await listPoints(catalog, group, signal);
+    const missing = points.find((point) => manifests.every((manifest) => manifest.point !== point));
+    if (missing !== undefined) {
+      throw new TidemarkError('POINT_NOT_FOUND', `group ${group} has no point ${JSON.stringify(missing)}`);
+    }
+    const results: Verification[] = [];
+    for (const manifest of manifests) {
+      if (points.length > 0 && !points.includes(manifest.point)) continue;
+      const result = await verifyPoint({ catalog, seeds, manifest, nowUs: clock.nowUs(), signal });
+      if (result !== undefined) results.push(result);
+    }
+    if (results.some(({ ok }) => !ok)) await this.#owning(group, signal, (session) => session.reportDamage(results));
+    return results;
   }
 
   async close(): Promise<void> {
@@ -196,7 +210,8 @@ export class Worker {
   async #end(document: GroupDocument, signal: AbortSignal): Promise<void> {
     const seenAs = JSON.stringify(document);
     if (this.#ended.get(document.group) === seenAs) return;
-    await endGroup({ document, ports: this.#options.ports, signal });
+    const { ports, onEvents } = this.#options;
+    await endGroup({ document, ports, onEvents, signal });
     this.#ended.set(document.group, seenAs);
   }
 
@@ -208,7 +223,7 @@ export class Worker {
     const open = this.#sessions.get(document.group);
     if (open?.seenAs === seenAs) return open.session;
     await this.#drop(document.group);
-    await finishDiscard({ document, ports, signal }); // nothing of an earlier epoch may be left where a new one begins
+    await finishDiscard({ document, ports, onEvents: this.#options.onEvents, signal }); // nothing of an earlier epoch may be left where a new one begins
     const session = await GroupSession.open({
       document,
       policy,

@@ -141,11 +141,9 @@ interface Message {
   readonly data: Record<string, unknown>;
 }
 
+const times = ['--start', isoOf(START_US), '--stretch', `${STRETCH}`, '--segment-seconds', `${SEGMENT_SECONDS}`];
 const ship = (who: Operator, group: string, ...more: string[]) =>
-  who.ok(
-    ...['source', 'ship', group, '--trace', dir, '--start', isoOf(START_US), '--stretch', `${STRETCH}`],
-    ...['--segment-seconds', `${SEGMENT_SECONDS}`, ...more],
-  );
+  who.ok('source', 'ship', group, '--trace', dir, ...times, ...more);
 const statusOf = (group: string) => operator.json<Status>('status', group);
 const messagesOf = (group: string) => operator.jsonLines<Message>('monitor', 'tail', '--no-follow', '--group', group);
 

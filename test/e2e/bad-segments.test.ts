@@ -112,9 +112,8 @@ describe('a worker that meets', () => {
 });
 
 it('has sent one alarm per bad segment, with blob, offset and code', async () => {
-  const messages = await keyless.jsonLines<{ type: string; data: Record<string, unknown> }>(
-    ...['monitor', 'tail', '--no-follow'],
-  );
+  type Message = { type: string; data: Record<string, unknown> };
+  const messages = await keyless.jsonLines<Message>('monitor', 'tail', '--no-follow');
   const alarms = messages.filter(({ type }) => type === 'Tidemark.ResyncRequired');
   const expected = fixtures.map(codeOf).filter((code) => !isForOperator(code));
   expect(alarms.map(({ data }) => data['code'])).toEqual(expected);

@@ -28,11 +28,11 @@ it('has crash points at crash marks and app points at app marks, and none on fiv
   const a = ['--machine', 'a', '--disk', 'data=96MiB'];
   const b = ['--machine', 'b', '--disk', 'data=64MiB'];
   await operator.ok('group', 'protect', 'duo', '--policy', 'daily', ...a, ...b);
-  const ship = (machine: string, file: string, ...more: string[]) =>
-    operator.ok(
-      ...['source', 'ship', 'duo', '--trace', dir, '--machine', machine, '--disk', `data=${file}`],
-      ...['--start', isoOf(shipment.startUs), '--stretch', '60', ...more],
-    );
+  const times = ['--start', isoOf(shipment.startUs), '--stretch', `${shipment.stretch}`];
+  const ship = (machine: string, file: string, ...more: string[]) => {
+    const disk = ['--machine', machine, '--disk', `data=${file}`];
+    return operator.ok('source', 'ship', 'duo', '--trace', dir, ...disk, ...times, ...more);
+  };
   const work = () => operator.ok('worker', 'run', '--once');
   const status = () => operator.json<Status>('status', 'duo');
 

@@ -40,8 +40,8 @@ async function results(storage: RawStorage): Promise<unknown[]> {
       );
     }
     const changes = await download(storage.catalog.getBlobClient(`points/${GROUP}/${id}.changes`));
-    const withoutSnapshot = disks.map(({ snapshot: _, ...disk }) => disk);
-    found.push({ ...rest, disks: withoutSnapshot, hashes, changed: changedSectors(changes) });
+    const places = disks.map((disk) => ({ ...disk, snapshot: undefined }));
+    found.push({ ...rest, disks: places, hashes, changed: changedSectors(changes) });
   }
   return found;
 }

@@ -10,6 +10,7 @@ import { MemoryTopic } from '../../src/memory/memory-topic.ts';
 import { catalogName, type LogStream } from '../../src/model/names.ts';
 import { MIB } from '../../src/model/sizes.ts';
 import type { LogUpload } from '../../src/drain/log-store.ts';
+import type { MonitoringEvent } from '../../src/monitoring/events.ts';
 import type { ReceivedMessage } from '../../src/monitoring/message-topic.ts';
 import { listPoints } from '../../src/points/point-store.ts';
 import { expectBytes, pattern } from '../contracts/support.ts';
@@ -47,7 +48,10 @@ export async function newWorld(storage: Storage = createMemoryStorage()): Promis
   return { storage, topic, ports: { ...storage, topic, clock } };
 }
 
-export function newWorker(ports: WorkerPorts): Worker {
+export function newWorker(
+  ports: WorkerPorts,
+  onEvents: (events: readonly MonitoringEvent[]) => void = () => undefined,
+): Worker {
   return new Worker({
     ports,
     settings: {
@@ -59,6 +63,7 @@ export function newWorker(ports: WorkerPorts): Worker {
     },
     groups: [],
     report: () => undefined,
+    onEvents: (_, events) => onEvents(events),
   });
 }
 

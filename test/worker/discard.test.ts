@@ -113,7 +113,11 @@ describe('disabled for good', () => {
     await disable(world, false);
     expect(await stateOf(world)).toBe('disabled');
     const before = (await sentMessages(world)).length;
-    for (let round = 0; round < 3; round++) await run(world.ports);
+    const told: string[] = [];
+    const worker = newWorker(world.ports, (events) => told.push(...events.map(({ type }) => type)));
+    for (let round = 0; round < 2; round++) await worker.runOnce(live);
+    expect(told).toEqual(['StateChanged', 'HealthChanged', 'StateChanged']);
+    await run(world.ports);
     expect(await remains(world)).toEqual([]);
     expect((await sentMessages(world)).slice(before)).toEqual([
       'StateChanged disabled',
