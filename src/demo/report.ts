@@ -64,18 +64,24 @@ function pruneLines({ policy, prune }: DemoResult): string[] {
   const { retentionHours, appConsistentHours } = policy;
   return [
     `Pruning: retention ${retentionHours} h, app-consistent points every ${appConsistentHours} h`,
-    ...planLines('now', prune.now),
-    ...planLines(`${PLAN_AHEAD_HOURS} h on`, prune.later),
+    ...planLines([
+      ['now', prune.now],
+      [`${PLAN_AHEAD_HOURS} h on`, prune.later],
+    ]),
   ];
 }
 
 /** One line per reason. */
-function planLines(when: string, { keep, remove }: PrunePlan): string[] {
-  const lines = [...byReason('keep', keep), ...byReason('remove', remove)];
+function planLines(plans: readonly (readonly [when: string, plan: PrunePlan])[]): string[] {
+  const lines = plans.flatMap(([when, { keep, remove }]) =>
+    [...byReason('keep', keep), ...byReason('remove', remove)].map((line, index) => ({
+      ...line,
+      when: index === 0 ? when : '',
+    })),
+  );
   const counts = alignRight(lines.map(({ count }) => String(count)));
   return lines.map(
-    ({ decision, reason }, index) =>
-      `  ${(index === 0 ? when : '').padEnd(8)}${decision.padEnd(8)}${counts[index] ?? ''}  ${reason}`,
+    ({ when, decision, reason }, index) => `  ${when.padEnd(8)}${decision.padEnd(8)}${counts[index] ?? ''}  ${reason}`,
   );
 }
 

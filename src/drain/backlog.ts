@@ -1,12 +1,13 @@
 /** How much of a log waits in the cache, and through which time it is there: from listings and one header, without payload. */
+import { TidemarkError } from '../errors.ts';
 import { peekHeader } from '../log/decode.ts';
-import type { LogStream } from '../model/names.ts';
+import { segmentName, type LogStream } from '../model/names.ts';
 import type { LogStore } from './log-store.ts';
 
 export interface Backlog {
   readonly segments: number;
   readonly bytes: number;
-  /** End time of the newest segment in the cache; null when nothing waits. */
+  /** End time of the newest segment in the cache; null when nothing waits, or when that segment's header cannot be believed. */
   readonly watermarkUs: number | null;
 }
 
@@ -36,5 +37,16 @@ export async function measureBacklog(
   }
   if (segments === 0) return { segments, bytes, watermarkUs: null };
   const head = await store.readHead(stream, next - 1, HEADER_BYTES, signal);
-  return { segments, bytes, watermarkUs: head === undefined ? null : peekHeader(head).endTimeUs };
+  return { segments, bytes, watermarkUs: head === undefined ? null : watermarkOf(head, segmentName(stream, next - 1)) };
+}
+
+/** A bad segment is the drain's to report, once it gets there; until then the group goes on, and its figures with it. */
+function watermarkOf(head: Buffer, name: string): number | null {
+  try {
+    const { stream, sequence, endTimeUs } = peekHeader(head);
+    return segmentName(stream, sequence) === name ? endTimeUs : null;
+  } catch (error) {
+    if (error instanceof TidemarkError && error.class === 'resync') return null;
+    throw error;
+  }
 }

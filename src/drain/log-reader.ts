@@ -40,13 +40,15 @@ export function tailOf({ header, digest, records }: DecodedSegment): SegmentTail
 
 /** Where a defect in the log is, for the event and for the person who looks at the blob. */
 export function atBlob(error: unknown, stream: LogStream, sequence: number): unknown {
-  if (!(error instanceof TidemarkError) || error.details['blob'] !== undefined) return error;
+  if (!(error instanceof TidemarkError) || error.details['sequence'] !== undefined) return error;
   const blob = `${CONTAINERS.logs}/${segmentName(stream, sequence)}`;
   return new TidemarkError(error.code, `${blob}: ${error.message}`, {
     cause: error.cause ?? error,
     details: { ...error.details, blob, sequence },
   });
 }
+
+const isResync = (error: unknown): boolean => error instanceof TidemarkError && error.class === 'resync';
 
 export interface LogReaderOptions {
   readonly store: LogStore;
@@ -124,7 +126,9 @@ export class LogReader {
 
   #start(sequence: number, signal: AbortSignal): Promise<Buffer | undefined> {
     const { store, stream } = this.#options;
-    const read = store.read(stream, sequence, MAX_SEGMENT_BYTES, signal);
+    const read = store.read(stream, sequence, MAX_SEGMENT_BYTES, signal).catch((error: unknown) => {
+      throw isResync(error) ? atBlob(error, stream, sequence) : error; // beyond the limit: a defect of the log, in this segment
+    });
     read.catch(() => this.#forgetReads()); // reported by whoever awaits it; the next attempt asks anew
     this.#reads.set(sequence, read);
     return read;

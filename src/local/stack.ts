@@ -1,6 +1,5 @@
 /** The local stack: Azurite and the Service Bus-compatible broker as child processes of this one. */
 import { rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -67,7 +66,7 @@ export async function startStack(options: StackOptions): Promise<RunningStack> {
       }
     }
     if (options.fresh === true) rmSync(join(home, config.dataFolder), { recursive: true, force: true });
-    for (const definition of definitions(home, config, ports)) services.push(await startService(definition));
+    for (const definition of serviceDefinitions(home, config, ports)) services.push(await startService(definition));
     state = {
       ...state,
       services: services.map(({ identity, definition }) => ({ ...identity, name: definition.name })),
@@ -114,14 +113,15 @@ function running(parts: {
   };
 }
 
-function definitions(home: string, config: StackConfig, ports: StackPorts): ServiceDefinition[] {
+/** The services of a stack in the order of their start; makes the data folder. */
+export function serviceDefinitions(home: string, config: StackConfig, ports: StackPorts): ServiceDefinition[] {
   const data = join(home, config.dataFolder);
   makeFolder(data);
   const accounts = Object.values(config.accounts).map(({ name, key }) => `${name}:${key}`);
   return [
     {
       name: 'azurite',
-      entry: createRequire(import.meta.url).resolve('azurite/dist/src/blob/main.js'),
+      entry: fileURLToPath(new URL('./azurite.ts', import.meta.url)),
       // The SDK is newer than the API versions that this Azurite knows. Not --loose: what Azurite does not know shall fail, not pass.
       args: [
         '--blobHost',

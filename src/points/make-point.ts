@@ -52,7 +52,11 @@ export async function makePoint(options: MakePointOptions): Promise<Manifest> {
   const { catalog, group, cut, disks, signal } = options;
   const point = pointId(cut);
   const committed = await findPoint(catalog, group, point, signal);
-  if (committed !== undefined) return requireSameCut(committed, disks);
+  if (committed !== undefined) {
+    requireSameCut(committed, disks);
+    if (await isWhole(committed, options)) return committed;
+    await catalog.delete(catalogName.manifest(group, point), undefined, signal);
+  }
 
   const snapshots = await mapAll(disks, DISKS_AT_ONCE, signal, (disk, either) =>
     snapshotAtCut(disk, cut, point, either),
@@ -76,7 +80,7 @@ export async function makePoint(options: MakePointOptions): Promise<Manifest> {
     created: isoFromUs(options.createdAtUs),
     previousPoint: options.previousPoint,
     disks: disks.map((disk, index): ManifestDisk => ({ ...diskAt(disk), snapshot: snapshots[index] ?? '' })),
-    changesSha256: createHash('sha256').update(changes).digest('hex'),
+    changesSha256: sha256(changes),
     verified: null,
   };
   assert(
@@ -125,6 +129,21 @@ function requireSameCut(manifest: Manifest, disks: readonly DiskAtCut[]): Manife
   }
   return manifest;
 }
+
+/**
+ * Whether everything behind a committed point is there. It always is where storage keeps what it has acknowledged; an emulator that was
+ * killed between the snapshots and the manifest may have lost the former.
+ */
+async function isWhole(manifest: Manifest, { catalog, group, disks, signal }: MakePointOptions): Promise<boolean> {
+  for (const { stream, seed } of disks) {
+    const named = manifest.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk)?.snapshot;
+    if ((await seed.listSnapshots(signal)).every(({ snapshot }) => snapshot !== named)) return false;
+  }
+  const changes = await catalog.read(catalogName.changes(group, manifest.point), signal);
+  return changes !== undefined && sha256(changes.bytes) === manifest.changesSha256;
+}
+
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
 async function snapshotAtCut(disk: DiskAtCut, cut: Cut, point: string, signal: AbortSignal): Promise<string> {
   if (disk.snapshot !== null && disk.changes.length === 0) return disk.snapshot;

@@ -1,5 +1,5 @@
 /** The lease and the progress document of a group that is being ended: no disks, no log. */
-import { LEASE_SECONDS, type Lease } from '../catalog/catalog.ts';
+import type { Lease } from '../catalog/catalog.ts';
 import { readDocument, replaceDocument } from '../catalog/documents.ts';
 import { assert } from '../errors.ts';
 import { catalogName } from '../model/names.ts';
@@ -7,7 +7,7 @@ import { nextBatch } from '../monitoring/cloud-event.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import type { MessageTopic } from '../monitoring/message-topic.ts';
 import { acknowledge, enqueue } from '../monitoring/outbox.ts';
-import { keepLeases, type KeptLeases } from './lease-keeper.ts';
+import { keepLeases, type KeptLeases, RELEASE_LIMIT_MS } from './lease-keeper.ts';
 import type { WorkerPorts } from './ports.ts';
 import { progressSchema, type ProgressDocument } from './progress.ts';
 
@@ -107,5 +107,5 @@ export class EndedGroup {
 
 async function giveBack(lease: Lease, kept: KeptLeases): Promise<void> {
   await kept.stop();
-  await lease.release(AbortSignal.timeout((LEASE_SECONDS * 1000) / 6)).catch(() => undefined);
+  await lease.release(AbortSignal.timeout(RELEASE_LIMIT_MS)).catch(() => undefined);
 }

@@ -197,7 +197,9 @@ export class GroupDrain {
       createdAtUs: ports.clock.nowUs(),
       signal,
     });
-    if (manifests.every(({ point }) => point !== manifest.point)) manifests.push(manifest); // else committed before a crash
+    const listed = manifests.findIndex(({ point }) => point === manifest.point); // committed before a crash
+    if (listed < 0) manifests.push(manifest);
+    else manifests[listed] = manifest;
     for (const [index, disk] of disks.entries()) {
       disk.drain.snapshot = manifest.disks[index]?.snapshot ?? null;
       disk.drain.changes = [];

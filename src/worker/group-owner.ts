@@ -11,7 +11,7 @@ import { createDocument, readDocument } from '../catalog/documents.ts';
 import type { GroupDocument } from '../catalog/groups.ts';
 import { LogReader } from '../drain/log-reader.ts';
 import { readChangesBetween } from '../drain/read-tables.ts';
-import { assert } from '../errors.ts';
+import { assert, TidemarkError } from '../errors.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
 import type { Manifest } from '../points/manifest.ts';
 import { listPoints } from '../points/point-store.ts';
@@ -73,15 +73,20 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
   const lease = await ports.catalog.takeLease(name, signal);
   const seeds: SeedDisk[] = [];
   try {
+    for (const disk of wanted) {
+      const key = { group, machine: disk.machine, disk: disk.disk };
+      seeds.push(await ports.seeds.open(key, disk.sizeBytes, vhdFooter(key, disk.sizeBytes), signal));
+    }
+    // Whoever was slow until here has taken the seeds from a later owner, whose place is ahead: not a byte may be written then.
+    await lease.renew(signal);
     const stored = await readDocument(ports.catalog, name, progressSchema, signal);
     assert(stored !== undefined, `${name} was there when its lease was taken`);
     const manifests = await listPoints(ports.catalog, group, signal);
     const disks: OwnedDisk[] = [];
-    for (const disk of wanted) {
+    for (const [index, disk] of wanted.entries()) {
       const known = stored.value.disks.find((other) => isSameEpoch(other, disk));
-      const stream = { group, machine: disk.machine, disk: disk.disk, epoch: disk.epoch };
-      const seed = await ports.seeds.open(stream, disk.sizeBytes, vhdFooter(stream, disk.sizeBytes), signal);
-      seeds.push(seed);
+      const seed = seeds[index];
+      assert(seed !== undefined, 'every seed is open');
       // A new epoch begins with a base copy of what is not zero, so what the last epoch left must be.
       if (known === undefined) await seed.clearPages(0, disk.sizeBytes, signal);
       const progress = known ?? newDiskProgress(disk);
@@ -93,7 +98,7 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
       lease,
       disks,
       manifests: [...manifests],
-      progress: complete ? stored.value : { ...stored.value, boundaryUs: null },
+      progress: withFreshIds(complete ? stored.value : { ...stored.value, boundaryUs: null }, ports.clock.nowUs()),
       etag: stored.etag,
       close: (closing) => release(lease, seeds, closing),
     };
@@ -101,6 +106,15 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
     await release(lease, seeds, signal);
     throw error;
   }
+}
+
+/**
+ * No message of this owner gets an id that an earlier owner may have sent already, also when storage has lost what that one wrote last:
+ * as a new outbox does, it counts on from the time in milliseconds.
+ */
+function withFreshIds(progress: ProgressDocument, nowUs: number): ProgressDocument {
+  const { outbox } = progress;
+  return { ...progress, outbox: { ...outbox, nextSequence: Math.max(outbox.nextSequence, Math.floor(nowUs / 1000)) } };
 }
 
 interface DiskEpoch {
@@ -129,7 +143,8 @@ async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
   const stream = { group: document.group, machine, disk, epoch };
   const source = { store: ports.logStore, stream, diskSizeBytes: sizeBytes, key: settings.key };
   const position = logPosition(progress.applied);
-  const changes = await readChangesBetween({ ...source, from: logPosition(progress.cut), to: position, signal });
+  const applied = { ...source, from: logPosition(progress.cut), to: position, signal };
+  const changes = await readChangesBetween(applied).catch(defectOf);
   const rate = settings.rate === undefined ? undefined : new RateLimit(settings.rate, ports.clock);
   const { requestsPerDisk, account, key } = settings;
   const drain = new DiskDrain({
@@ -142,11 +157,19 @@ async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
     counters,
     place: { position, baseCompleteUs: progress.baseCompleteUs, watermarkUs: progress.watermarkUs },
     snapshot: progress.snapshot,
-    changes,
+    changes: changes instanceof TidemarkError ? [] : changes,
   });
+  // What is on the seed is no longer in the log, so nobody knows what changed: the group stops here.
+  if (changes instanceof TidemarkError) drain.defect = changes;
   const { state, cut, baseAppliedBytes, trimmedThrough, defect } = progress;
   const orphans = await sweepOrphans(seed, options.manifests, signal);
   return { drain, orphans, state, cut, baseAppliedBytes, trimmedThrough, defect };
+}
+
+/** The error when it is the log's; throws any other. */
+function defectOf(error: unknown): TidemarkError {
+  if (error instanceof TidemarkError && error.class === 'resync') return error;
+  throw error;
 }
 
 /**

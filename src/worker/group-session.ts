@@ -1,5 +1,4 @@
 /** One group in this worker's hands: opened, worked on cycle by cycle, closed. */
-import { LEASE_SECONDS } from '../catalog/catalog.ts';
 import type { GroupDocument } from '../catalog/groups.ts';
 import { TidemarkError } from '../errors.ts';
 import type { Verification } from '../points/verify-point.ts';
@@ -7,7 +6,7 @@ import type { Policy } from '../retention/policy.ts';
 import type { DrainCounters } from './disk-drain.ts';
 import { GroupDrain, type GroupDrainOptions } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
-import { keepLeases, type KeptLeases } from './lease-keeper.ts';
+import { keepLeases, type KeptLeases, RELEASE_LIMIT_MS } from './lease-keeper.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
 import { prune, reportDamage, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
 
@@ -96,7 +95,7 @@ export class GroupSession {
   /** Gives the leases back; what cannot be given back expires. */
   async close(): Promise<void> {
     await this.#leases.stop();
-    await this.#owned.close(AbortSignal.timeout((LEASE_SECONDS * 1000) / 6)).catch(() => undefined);
+    await this.#owned.close(AbortSignal.timeout(RELEASE_LIMIT_MS)).catch(() => undefined);
   }
 }
 

@@ -8,6 +8,12 @@ const RENEW_AFTER_MS = (LEASE_SECONDS * 1000) / 3;
 /** From the last good renewal: what is left of the term is the margin for a request that is already on its way. */
 const STOP_AFTER_MS = 2 * RENEW_AFTER_MS;
 
+/**
+ * How long a worker that ends waits for its leases to be given back. Together with what the topic (3 s) and open sockets (1 s) may take,
+ * it is well below the ten seconds in which a service manager expects a process to be gone.
+ */
+export const RELEASE_LIMIT_MS = 3000;
+
 export interface KeptLeases {
   /** Aborts when the leases may no longer be held; its reason is the error. */
   readonly signal: AbortSignal;

@@ -16,13 +16,25 @@ export interface Gate {
 
 type Ports = Pick<WorkerPorts, 'logStore' | 'seeds' | 'catalog' | 'topic'>;
 
+/** Stands between a caller and a port: calls `perform` when, as often and with what arguments it likes. */
+export type Around = (call: PortCall, perform: (args: readonly unknown[]) => Promise<unknown>) => Promise<unknown>;
+
 export function gatePorts<P extends Ports>(ports: P, gate: Gate): P {
+  return interceptPorts(ports, async (call, perform) => {
+    await gate.before(call);
+    const result = await perform(call.args);
+    await gate.after(call);
+    return result;
+  });
+}
+
+export function interceptPorts<P extends Ports>(ports: P, around: Around): P {
   return {
     ...ports,
-    logStore: gated(ports.logStore, 'log', gate),
-    seeds: gated(ports.seeds, 'seeds', gate),
-    catalog: gated(ports.catalog, 'catalog', gate),
-    topic: gated(ports.topic, 'topic', gate),
+    logStore: intercepted(ports.logStore, 'log', around),
+    seeds: intercepted(ports.seeds, 'seeds', around),
+    catalog: intercepted(ports.catalog, 'catalog', around),
+    topic: intercepted(ports.topic, 'topic', around),
   };
 }
 
@@ -33,7 +45,7 @@ const INNER: Readonly<Record<string, string>> = {
   'catalog.takeLease': 'lease',
 };
 
-function gated<T extends object>(port: T, role: string, gate: Gate): T {
+function intercepted<T extends object>(port: T, role: string, around: Around): T {
   return new Proxy(port, {
     get(target, key) {
       const member: unknown = Reflect.get(target, key, target);
@@ -41,16 +53,12 @@ function gated<T extends object>(port: T, role: string, gate: Gate): T {
       const name = `${role}.${String(key)}`;
       const inner = INNER[name];
       const wrap = (result: unknown): unknown =>
-        inner !== undefined && typeof result === 'object' && result !== null ? gated(result, inner, gate) : result;
+        inner !== undefined && typeof result === 'object' && result !== null
+          ? intercepted(result, inner, around)
+          : result;
       return (...args: unknown[]): unknown => {
-        const call = { name, args };
         if (name === 'seeds.reader') return wrap(member.apply(target, args));
-        return (async () => {
-          await gate.before(call);
-          const result: unknown = await member.apply(target, args);
-          await gate.after(call);
-          return wrap(result);
-        })();
+        return around({ name, args }, async (given) => member.apply(target, [...given])).then(wrap);
       };
     },
   });

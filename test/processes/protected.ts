@@ -1,0 +1,122 @@
+/** A protected machine that a recorded trace plays, and what must come of it. */
+import { expect } from 'vitest';
+import { verifyPoints } from '../e2e/verify-points.ts';
+import { Operator } from '../support/cli.ts';
+import { expectedPoints, isoOf, type Shipment, usOf } from '../support/point-oracle.ts';
+import { RawStorage } from '../support/storage.ts';
+import { expectations, type TraceName, tracePath, TraceReplay } from '../support/trace-oracle.ts';
+import type { Services } from './services.ts';
+
+export interface Status {
+  readonly state: string;
+  readonly points: number;
+  readonly messagesWaiting: number;
+  readonly disks: readonly { readonly defect: { readonly code: string } | null }[];
+}
+
+export class Protected {
+  readonly group: string;
+  readonly operator: Operator;
+  readonly storage: RawStorage;
+  readonly disks: readonly string[];
+  readonly #home: string;
+  readonly #shipment: Shipment;
+
+  private constructor(services: Services, group: string, trace: TraceName) {
+    const environment = services.environment();
+    this.group = group;
+    this.operator = new Operator(() => environment);
+    this.storage = new RawStorage(environment);
+    this.#home = services.home;
+    this.#shipment = { dir: tracePath(trace), startUs: usOf('2026-11-20T04:02:00Z'), stretch: 60 };
+    this.disks = expectations(this.#shipment.dir).disk_size.map((_, disk) => `${group}/web/disk${disk}`);
+  }
+
+  static async create(services: Services, group: string, trace: TraceName): Promise<Protected> {
+    const made = new Protected(services, group, trace);
+    await made.operator.ok('policy', 'set', 'p', '--app-consistent-hours', '1');
+    const sizes = expectations(made.#shipment.dir).disk_size;
+    const disks = sizes.flatMap((sizeBytes, disk) => ['--disk', `disk${disk}=${sizeBytes}`]);
+    await made.operator.ok('group', 'protect', group, '--policy', 'p', '--machine', 'web', ...disks);
+    return made;
+  }
+
+  /** Arguments that ship the trace, or its beginning. */
+  ship(untilSeconds?: string): string[] {
+    const { dir, startUs, stretch } = this.#shipment;
+    const until = untilSeconds === undefined ? [] : ['--until', untilSeconds];
+    const times = ['--start', isoOf(startUs), '--stretch', String(stretch), '--segment-seconds', '20'];
+    return ['source', 'ship', this.group, '--trace', dir, ...times, ...until];
+  }
+
+  work(...more: string[]): string[] {
+    return ['worker', 'run', '--group', this.group, ...more];
+  }
+
+  status(): Promise<Status> {
+    return this.operator.json<Status>('status', this.group);
+  }
+
+  /** Snapshots of every disk that exist, and those that manifests name; ascending. */
+  async snapshots(): Promise<{ readonly exist: readonly string[]; readonly named: readonly string[] }> {
+    const exist: string[] = [];
+    for (const disk of this.disks) {
+      for (const { snapshot } of await this.storage.snapshots(disk)) exist.push(`${disk}@${snapshot}`);
+    }
+    const named = new Set<string>();
+    for (const { id } of await this.operator.json<{ id: string }[]>('point', 'list', this.group)) {
+      const { manifest } = await this.operator.json<{
+        manifest: { disks: { machine: string; disk: string; snapshot: string }[] };
+      }>('point', 'show', this.group, id);
+      for (const { machine, disk, snapshot } of manifest.disks) {
+        named.add(`${this.group}/${machine}/${disk}@${snapshot}`);
+      }
+    }
+    return { exist: exist.sort(), named: [...named].sort() };
+  }
+
+  /** Everything that an owner writes: it changes with the slightest write to a seed, a point or a snapshot. */
+  async footprint(): Promise<unknown> {
+    const seeds = await Promise.all(
+      this.disks.map(async (disk) => (await this.storage.seed(disk).getProperties()).etag),
+    );
+    const points: unknown[] = [];
+    for await (const { name, properties } of this.storage.catalog.listBlobsFlat({ prefix: `points/${this.group}/` })) {
+      points.push([name, properties.etag]);
+    }
+    return { seeds, points, snapshots: (await this.snapshots()).exist };
+  }
+
+  /** States of the leases on the progress document and on every seed. */
+  async leases(): Promise<unknown[]> {
+    const blobs = [
+      this.storage.catalog.getBlobClient(`progress/${this.group}.json`),
+      ...this.disks.map((disk) => this.storage.seed(disk)),
+    ];
+    return Promise.all(blobs.map(async (blob) => (await blob.getProperties()).leaseState));
+  }
+
+  get #replays(): TraceReplay[] {
+    return this.disks.map((_, disk) => new TraceReplay(this.#shipment.dir, disk));
+  }
+
+  /** Ids of the points that the whole trace gives, oldest first. */
+  expectedIds(): string[] {
+    return expectedPoints(this.#shipment, this.#replays, 'boundaries').map(({ id }) => id);
+  }
+
+  /** The whole list of points, every byte of every one, and no snapshot that belongs to none. */
+  async requireAllRight(): Promise<void> {
+    const replays = this.#replays;
+    await verifyPoints({
+      operator: this.operator,
+      storage: this.storage,
+      group: this.group,
+      disks: replays.map((replay, disk) => ({ machine: 'web', disk: `disk${disk}`, replay })),
+      expected: expectedPoints(this.#shipment, replays, 'boundaries'),
+      folder: this.#home,
+    });
+    const { exist, named } = await this.snapshots();
+    expect(exist).toEqual(named);
+  }
+}
