@@ -198,7 +198,10 @@ export class DiskDrain {
   }
 
   #isDefective(sequence: number): boolean {
-    return this.defect !== undefined && sequence >= Number(this.defect.details['sequence']);
+    if (this.defect === undefined) return false;
+    const bad = this.defect.details['sequence'];
+    assert(typeof bad === 'number', `the defect ${this.defect.code} does not say where it is`);
+    return sequence >= bad;
   }
 
   /** Decodes a window; a defect in it leaves the sound segments before it, and ends the log there. */

@@ -40,7 +40,7 @@ export interface MissedPoint {
 export function pointMissed({ kind, mark, cutUs, reason, missingOn, intervalHours }: MissedPoint): MonitoringEvent {
   const detail =
     reason === 'same-instant'
-      ? `mark ${mark} has the same source time as the point before it`
+      ? `mark ${mark} does not lie after the newest point`
       : `mark ${mark} is missing on ${missingOn.join(', ')}`;
   if (kind !== 'app') {
     return {

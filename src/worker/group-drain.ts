@@ -165,7 +165,9 @@ export class GroupDrain {
     if (this.#owned.progress.boundaryUs !== null || !this.#limits().rules.boundaries) return;
     const completes = this.#owned.disks.map(({ drain }) => drain.place.baseCompleteUs);
     if (completes.some((timeUs) => timeUs === null)) return;
-    const boundaryUs = boundaryAtOrAfter(Math.max(...completes.map((timeUs) => timeUs ?? 0)));
+    // Points of an earlier epoch may be kept; the new ones come after them.
+    const afterUs = (this.#owned.progress.newestPoint?.cutUs ?? -1) + 1;
+    const boundaryUs = boundaryAtOrAfter(Math.max(afterUs, ...completes.map((timeUs) => timeUs ?? 0)));
     await this.save({ boundaryUs });
     await this.#advance();
   }
@@ -174,12 +176,11 @@ export class GroupDrain {
     const { ports, policy, signal } = this.#options;
     const { progress, disks, manifests, group } = this.#owned;
     const cut: Cut = { kind: decision.kind, cutUs: decision.cutUs, mark: decision.mark };
-    if (progress.newestPoint?.id === pointId(cut)) {
+    if (progress.newestPoint !== null && isPassed(cut, progress.newestPoint)) {
       return this.#passMarks(decision.mark, [
         pointMissed({ ...cut, reason: 'same-instant', missingOn: [], intervalHours: policy.appConsistentHours }),
       ]);
     }
-    assert(cut.cutUs >= (progress.newestPoint?.cutUs ?? 0), 'cuts of a group ascend');
     const manifest = await makePoint({
       catalog: ports.catalog,
       group,
@@ -193,7 +194,8 @@ export class GroupDrain {
         changes: drain.changes,
         orphans,
       })),
-      previousPoint: progress.newestPoint?.id ?? null,
+      // The first point of an epoch begins anew: its changes count from an empty disk.
+      previousPoint: disks.every(({ drain }) => drain.snapshot === null) ? null : (progress.newestPoint?.id ?? null),
       createdAtUs: ports.clock.nowUs(),
       signal,
     });
@@ -266,6 +268,10 @@ export class GroupDrain {
     if (events.length > 0) await this.save({}, events);
   }
 }
+
+/** Cuts of a group ascend; a second mark of one instant, or one whose time lies before kept points, makes no point. */
+const isPassed = (cut: Cut, newest: { readonly id: string; readonly cutUs: number }): boolean =>
+  cut.cutUs < newest.cutUs || pointId(cut) === newest.id;
 
 function diskProgress({ drain, state, cut, baseAppliedBytes, trimmedThrough, defect }: OwnedDisk) {
   const { machine, disk, epoch } = drain.stream;

@@ -8,7 +8,7 @@ import { RateLimit } from '../apply/rate-limit.ts';
 import { SeedWriter } from '../apply/seed-writer.ts';
 import type { Lease } from '../catalog/catalog.ts';
 import { createDocument, readDocument } from '../catalog/documents.ts';
-import type { GroupDocument } from '../catalog/groups.ts';
+import { getGroup, type GroupDocument } from '../catalog/groups.ts';
 import { LogReader } from '../drain/log-reader.ts';
 import { readChangesBetween } from '../drain/read-tables.ts';
 import { assert, TidemarkError } from '../errors.ts';
@@ -81,12 +81,17 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
     await lease.renew(signal);
     const stored = await readDocument(ports.catalog, name, progressSchema, signal);
     assert(stored !== undefined, `${name} was there when its lease was taken`);
+    await requireCurrent(document, ports, signal);
     const manifests = await listPoints(ports.catalog, group, signal);
     const disks: OwnedDisk[] = [];
     for (const [index, disk] of wanted.entries()) {
       const known = stored.value.disks.find((other) => isSameEpoch(other, disk));
       const seed = seeds[index];
       assert(seed !== undefined, 'every seed is open');
+      assert(
+        stored.value.disks.every((other) => !isSameDisk(other, disk) || other.epoch <= disk.epoch),
+        `${name} is ahead of the group's epochs`,
+      );
       // A new epoch begins with a base copy of what is not zero, so what the last epoch left must be.
       if (known === undefined) await seed.clearPages(0, disk.sizeBytes, signal);
       const progress = known ?? newDiskProgress(disk);
@@ -109,6 +114,19 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
 }
 
 /**
+ * What is wanted was read before the lease was taken; another owner may have ended that and begun a new epoch since.
+ * @throws TidemarkError CONFLICT
+ */
+async function requireCurrent(document: GroupDocument, { catalog }: WorkerPorts, signal: AbortSignal): Promise<void> {
+  const current = await getGroup(catalog, document.group, signal);
+  const essence = ({ wanted, machines, discardBeforeEpoch }: GroupDocument): string =>
+    JSON.stringify([wanted, machines, discardBeforeEpoch]);
+  if (essence(current) !== essence(document)) {
+    throw new TidemarkError('CONFLICT', `group ${document.group} was changed while it was being opened`);
+  }
+}
+
+/**
  * No message of this owner gets an id that an earlier owner may have sent already, also when storage has lost what that one wrote last:
  * as a new outbox does, it counts on from the time in milliseconds.
  */
@@ -123,8 +141,10 @@ interface DiskEpoch {
   readonly epoch: number;
 }
 
-const isSameEpoch = (a: DiskEpoch, b: DiskEpoch): boolean =>
-  a.machine === b.machine && a.disk === b.disk && a.epoch === b.epoch;
+const isSameDisk = (a: Omit<DiskEpoch, 'epoch'>, b: Omit<DiskEpoch, 'epoch'>): boolean =>
+  a.machine === b.machine && a.disk === b.disk;
+
+const isSameEpoch = (a: DiskEpoch, b: DiskEpoch): boolean => isSameDisk(a, b) && a.epoch === b.epoch;
 
 async function release(lease: Lease, seeds: readonly SeedDisk[], signal: AbortSignal): Promise<void> {
   await Promise.all([lease.release(signal), ...seeds.map((seed) => seed.close(signal))]);

@@ -56,12 +56,16 @@ export class GroupSession {
   async cycle(sliceMs: number): Promise<unknown> {
     const endMs = this.#clock.nowMs() + sliceMs;
     let points = 0;
-    await this.#drain.drain(
-      async () => {
-        if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
-      },
-      () => this.#clock.nowMs() < endMs,
-    );
+    const afterPoint = async (): Promise<void> => {
+      if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
+    };
+    try {
+      await this.#drain.drain(afterPoint, () => this.#clock.nowMs() < endMs);
+    } catch (error) {
+      // A missing key stops the drain, not the clock: the growing RPO must be told all the same.
+      if (error instanceof TidemarkError && error.class === 'operator') await this.#report();
+      throw error;
+    }
     return this.#keepUp();
   }
 
@@ -82,6 +86,11 @@ export class GroupSession {
   async #keepUp(): Promise<unknown> {
     await prune(this.#upkeep);
     await trimLog(this.#upkeep);
+    return this.#report();
+  }
+
+  /** @returns as keepUp */
+  async #report(): Promise<unknown> {
     await reportHealth(this.#upkeep);
     try {
       await this.#drain.flushOutbox();

@@ -4,7 +4,7 @@ import { verifyPoints } from '../e2e/verify-points.ts';
 import { Operator } from '../support/cli.ts';
 import { expectedPoints, isoOf, type Shipment, usOf } from '../support/point-oracle.ts';
 import { RawStorage } from '../support/storage.ts';
-import { expectations, type TraceName, tracePath, TraceReplay } from '../support/trace-oracle.ts';
+import { expectations, TraceReplay } from '../support/trace-oracle.ts';
 import type { Services } from './services.ts';
 
 export interface Status {
@@ -22,18 +22,19 @@ export class Protected {
   readonly #home: string;
   readonly #shipment: Shipment;
 
-  private constructor(services: Services, group: string, trace: TraceName) {
+  private constructor(services: Services, group: string, dir: string) {
     const environment = services.environment();
     this.group = group;
     this.operator = new Operator(() => environment);
     this.storage = new RawStorage(environment);
     this.#home = services.home;
-    this.#shipment = { dir: tracePath(trace), startUs: usOf('2026-11-20T04:02:00Z'), stretch: 60 };
+    this.#shipment = { dir, startUs: usOf('2026-11-20T04:02:00Z'), stretch: 60 };
     this.disks = expectations(this.#shipment.dir).disk_size.map((_, disk) => `${group}/web/disk${disk}`);
   }
 
-  static async create(services: Services, group: string, trace: TraceName): Promise<Protected> {
-    const made = new Protected(services, group, trace);
+  /** `dir`: a trace folder with its expect.json. */
+  static async create(services: Services, group: string, dir: string): Promise<Protected> {
+    const made = new Protected(services, group, dir);
     await made.operator.ok('policy', 'set', 'p', '--app-consistent-hours', '1');
     const sizes = expectations(made.#shipment.dir).disk_size;
     const disks = sizes.flatMap((sizeBytes, disk) => ['--disk', `disk${disk}=${sizeBytes}`]);

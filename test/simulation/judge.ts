@@ -118,12 +118,11 @@ async function requireSegments(world: SeededWorld, progress: ProgressDocument, i
     const refs = await world.storage.logStore.list(world.stream(index), 1, 100_000, signal);
     const count = world.log.lanes[index]?.segments.length ?? 0;
     same(`newest segment of disk ${index}`, refs.at(-1)?.sequence, count);
-    const first = refs[0]?.sequence ?? 0;
-    same(`segments of disk ${index}`, refs.length, count - first + 1);
-    require(first <= Math.max(1, disk.cut.sequence - 1), `segment before the newest cut of disk ${index} is gone`);
-    if (world.expected.length > 0 && isTrimmed) {
-      same(`trimmed segments of disk ${index}`, first, Math.max(1, disk.cut.sequence - 1));
-    }
+    const keptFrom = Math.max(1, disk.cut.sequence - 1);
+    const kept = refs.filter(({ sequence }) => sequence >= keptFrom).length;
+    same(`segments of disk ${index} from the one before the newest cut on`, kept, count - keptFrom + 1);
+    // A trim that was interrupted may have left some; it goes on when the log retention lets it.
+    if (world.expected.length > 0 && isTrimmed) same(`segments of disk ${index}`, refs.length, kept);
   }
 }
 

@@ -163,7 +163,8 @@ it('points are a pure function of the log: however it is split, whenever it is r
         const points = await pointsOf(storage, diskCount);
         const expected = expectedPoints(streams, endUs, true);
         const label = ({ cutUs, kind }: { cutUs: number; kind: string }) => `${cutUs} ${kind}`;
-        const distinct = new Map(expected.map((point) => [label(point), point]));
+        // Two marks of one instant make one point: of the first.
+        const distinct = new Map(expected.toReversed().map((point) => [label(point), point]));
         expect(points.filter(({ kind }) => kind === 'crash').map(label)).toEqual(
           expected.filter(({ kind }) => kind === 'crash').map(label),
         );
