@@ -269,9 +269,12 @@ export class GroupDrain {
   }
 }
 
-/** Cuts of a group ascend; a second mark of one instant, or one whose time lies before kept points, makes no point. */
+/**
+ * Cuts of a group ascend; a second mark of one instant, or one whose time lies before kept points, makes no point. At one instant an
+ * app-consistent point may follow another one, and none follows it: retention takes it for the later one.
+ */
 const isPassed = (cut: Cut, newest: { readonly id: string; readonly cutUs: number }): boolean =>
-  cut.cutUs < newest.cutUs || pointId(cut) === newest.id;
+  cut.cutUs < newest.cutUs || pointId(cut) === newest.id || pointId({ ...cut, kind: 'app' }) === newest.id;
 
 function diskProgress({ drain, state, cut, baseAppliedBytes, trimmedThrough, defect }: OwnedDisk) {
   const { machine, disk, epoch } = drain.stream;

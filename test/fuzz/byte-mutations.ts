@@ -19,7 +19,9 @@ const flipBits: ByteMutation = (bytes, _, random) => {
 };
 
 const overwrite: ByteMutation = (bytes, _, random) => {
-  const noise = random.chance(0.5) ? random.bytes(random.int(1, 64)) : Buffer.alloc(random.int(1, 512), random.pick([0, 0xff]));
+  const noise = random.chance(0.5)
+    ? random.bytes(random.int(1, 64))
+    : Buffer.alloc(random.int(1, 512), random.pick([0, 0xff]));
   const at = spot(bytes, random);
   return splice(bytes, at, noise.length, noise).subarray(0, bytes.length);
 };
@@ -35,7 +37,13 @@ const swapBlocks: ByteMutation = (bytes, _, random) => {
   const a = random.int(0, Math.max(0, bytes.length - 2 * length));
   const b = random.int(a + length, Math.max(a + length, bytes.length - length));
   const [first, second] = [bytes.subarray(a, a + length), bytes.subarray(b, b + length)];
-  return Buffer.concat([bytes.subarray(0, a), second, bytes.subarray(a + length, b), first, bytes.subarray(b + length)]);
+  return Buffer.concat([
+    bytes.subarray(0, a),
+    second,
+    bytes.subarray(a + length, b),
+    first,
+    bytes.subarray(b + length),
+  ]);
 };
 
 export const BYTE_MUTATIONS: readonly (readonly [string, ByteMutation])[] = [
@@ -45,8 +53,18 @@ export const BYTE_MUTATIONS: readonly (readonly [string, ByteMutation])[] = [
   ['bytes: behead', (bytes, _, random) => bytes.subarray(spot(bytes, random))],
   ['bytes: insert', (bytes, _, random) => splice(bytes, spot(bytes, random), 0, random.bytes(random.int(1, 64)))],
   ['bytes: remove', (bytes, _, random) => splice(bytes, spot(bytes, random), random.int(1, 64))],
-  ['bytes: splice', (bytes, other, random) => Buffer.concat([bytes.subarray(0, spot(bytes, random)), other.subarray(spot(other, random))])],
-  ['bytes: splice in place', (bytes, other, random) => { const at = spot(bytes, random); return Buffer.concat([bytes.subarray(0, at), other.subarray(at)]); }],
+  [
+    'bytes: splice',
+    (bytes, other, random) =>
+      Buffer.concat([bytes.subarray(0, spot(bytes, random)), other.subarray(spot(other, random))]),
+  ],
+  [
+    'bytes: splice in place',
+    (bytes, other, random) => {
+      const at = spot(bytes, random);
+      return Buffer.concat([bytes.subarray(0, at), other.subarray(at)]);
+    },
+  ],
   ['bytes: duplicate', duplicateBlock],
   ['bytes: swap', swapBlocks],
   ['bytes: twice', (bytes) => Buffer.concat([bytes, bytes])],

@@ -2,7 +2,7 @@
 import { HEADER, writeU64 } from '../../src/log/layout.ts';
 import { forge } from '../log/forge.ts';
 import { anyGroup, VICTIM, type GroupLogs } from './hostile-world.ts';
-import { mutate } from './mutant.ts';
+import { mutate, mutatePlausibly } from './mutant.ts';
 import type { Random } from './random.ts';
 import { judge } from './reference-reader.ts';
 import { encodeLog, KEY, placeOf, type SoundLog } from './sound-logs.ts';
@@ -21,7 +21,8 @@ interface Scene {
   readonly disk: number;
 }
 
-const bytesOf = (log: SoundLog | undefined, sequence: number): Buffer => log?.segments[sequence - 1]?.bytes ?? Buffer.alloc(0);
+const bytesOf = (log: SoundLog | undefined, sequence: number): Buffer =>
+  log?.segments[sequence - 1]?.bytes ?? Buffer.alloc(0);
 
 /** `blobs` is changed; the answer is the first sequence that is another one now. */
 type WholeDamage = (blobs: Map<number, Buffer>, sequence: number, scene: Scene, random: Random) => number;
@@ -87,7 +88,7 @@ export function anyDamage(scene: Scene, random: Random): Damage {
     const [name, damage] = random.pick(WHOLE);
     return { what: [name], sequence: damage(blobs, sequence, scene, random), blobs };
   }
-  const { bytes, mutations } = mutate(log, sequence, random);
+  const { bytes, mutations } = (random.chance(0.4) ? mutatePlausibly : mutate)(log, sequence, random);
   blobs.set(sequence, bytes);
   const isFollowed = random.chance(0.7) && makeFollow(blobs, sequence, log);
   return { what: isFollowed ? [...mutations, 'and what follows fits'] : mutations, sequence, blobs };

@@ -62,7 +62,8 @@ function openBody(draft: Draft, stored: Buffer, index: number): Buffer {
   return decipher.update(stored.subarray(0, -TAG_BYTES));
 }
 
-export const chunkEntryAt = ({ recordCount }: Draft, index: number): number => recordCount * RECORD_BYTES + index * CHUNK_BYTES;
+export const chunkEntryAt = ({ recordCount }: Draft, index: number): number =>
+  recordCount * RECORD_BYTES + index * CHUNK_BYTES;
 
 /** Writes when it is inside: a mutation may have made the table shorter than what it holds. */
 function writeInside(target: Buffer, at: number, bytes: Buffer): void {
@@ -77,14 +78,24 @@ function fitChunks(draft: Draft): void {
     writeInside(draft.table, at + CHUNK.storedBytes, length);
     writeInside(draft.table, at + CHUNK.sha256, createHash('sha256').update(chunk).digest());
   }
-  writeU64(draft.head, draft.chunks.reduce((sum, chunk) => sum + chunk.length, 0), HEADER.storedBytes);
+  writeU64(
+    draft.head,
+    draft.chunks.reduce((sum, chunk) => sum + chunk.length, 0),
+    HEADER.storedBytes,
+  );
 }
 
 function fitTag(draft: Draft): void {
   if ((draft.head.readUInt16LE(HEADER.flags) & 1) === 0) return;
-  const key = Buffer.from(hkdfSync('sha256', KEY.secret, draft.head.subarray(HEADER.salt, HEADER.tableTag), 'tidemark table v1', 32));
+  const key = Buffer.from(
+    hkdfSync('sha256', KEY.secret, draft.head.subarray(HEADER.salt, HEADER.tableTag), 'tidemark table v1', 32),
+  );
   draft.head.fill(0, HEADER.tableTag, HEADER.names);
-  createHmac('sha256', key).update(draft.head).update(draft.table).digest().copy(draft.head, HEADER.tableTag, 0, TAG_BYTES);
+  createHmac('sha256', key)
+    .update(draft.head)
+    .update(draft.table)
+    .digest()
+    .copy(draft.head, HEADER.tableTag, 0, TAG_BYTES);
 }
 
 /** `fitsLengths`: whether lengths and sums of the chunks are made to fit too; a mutation of those very fields does not want it. */

@@ -84,12 +84,18 @@ function mutateField(target: Buffer, { at, bytes }: Field, random: Random): void
   const low = target.readUIntLE(at, Math.min(bytes, 6));
   const old = BigInt(low) + (bytes === 8 ? BigInt(target.readUInt16LE(at + 6)) << 48n : 0n);
   const step = random.pick(STEPS);
-  const value = random.pick([random.pick(EDGES), old + step, old - step, old ^ (1n << BigInt(random.int(0, bytes * 8 - 1)))]);
+  const value = random.pick([
+    random.pick(EDGES),
+    old + step,
+    old - step,
+    old ^ (1n << BigInt(random.int(0, bytes * 8 - 1))),
+  ]);
   const wrapped = BigInt.asUintN(bytes * 8, value);
   for (let i = 0; i < bytes; i++) target.writeUInt8(Number((wrapped >> BigInt(8 * i)) & 0xffn), at + i);
 }
 
-const entriesOf = <T extends object>(fields: T): [keyof T & string, number][] => Object.entries(fields) as [keyof T & string, number][];
+const entriesOf = <T extends object>(fields: T): [keyof T & string, number][] =>
+  Object.entries(fields) as [keyof T & string, number][];
 
 const recordAt = ({ recordCount }: Draft, random: Random): number => random.int(0, recordCount - 1) * RECORD_BYTES;
 
@@ -134,7 +140,10 @@ const moveTime: Mutation = (draft, random) => {
   if (draft.recordCount === 0) return false;
   const at = recordAt(draft, random) + RECORD.timeUs;
   const beside = random.chance(0.5) ? at - RECORD_BYTES : at + RECORD_BYTES;
-  const from = beside >= 0 && beside < draft.recordCount * RECORD_BYTES ? draft.table.readBigUInt64LE(beside) : draft.head.readBigUInt64LE(HEADER.endTimeUs);
+  const from =
+    beside >= 0 && beside < draft.recordCount * RECORD_BYTES
+      ? draft.table.readBigUInt64LE(beside)
+      : draft.head.readBigUInt64LE(HEADER.endTimeUs);
   draft.table.writeBigUInt64LE(BigInt.asUintN(64, from + BigInt(random.int(-1, 1))), at);
   return true;
 };
@@ -180,7 +189,12 @@ function swapChunks(draft: Draft, a: number, b: number): void {
 }
 
 /** Puts `inserted` into the table (or takes `removed` bytes out) and makes `tableBytes` fit, most of the time. */
-function spliceTable(draft: Draft, at: number, { removed = 0, inserted = Buffer.alloc(0) }: { removed?: number; inserted?: Buffer }, random: Random): void {
+function spliceTable(
+  draft: Draft,
+  at: number,
+  { removed = 0, inserted = Buffer.alloc(0) }: { removed?: number; inserted?: Buffer },
+  random: Random,
+): void {
   const { table } = draft;
   draft.table = Buffer.concat([table.subarray(0, at), inserted, table.subarray(Math.min(table.length, at + removed))]);
   if (random.chance(0.9)) draft.head.writeUInt32LE(draft.table.length, HEADER.tableBytes);
@@ -230,7 +244,13 @@ const changeTexts: Mutation = (draft, random) => {
   if (from >= draft.table.length) return false;
   const at = random.int(from, draft.table.length - 1);
   if (random.chance(0.5)) draft.table.writeUInt8(random.int(0, 255), at);
-  else spliceTable(draft, at, random.chance(0.5) ? { removed: random.int(1, 4) } : { inserted: random.bytes(random.int(1, 4)) }, random);
+  else
+    spliceTable(
+      draft,
+      at,
+      random.chance(0.5) ? { removed: random.int(1, 4) } : { inserted: random.bytes(random.int(1, 4)) },
+      random,
+    );
   return true;
 };
 
@@ -239,7 +259,22 @@ const growTable: Mutation = (draft, random) => {
   return true;
 };
 
-const NAMES: readonly string[] = ['', 'a', 'g', 'shop2', '..', 'a..b', '-a', 'a.', 'a/b', 'A\0', 'y'.repeat(63), 'y'.repeat(64), 'é', 'z'.repeat(255)];
+const NAMES: readonly string[] = [
+  '',
+  'a',
+  'g',
+  'shop2',
+  '..',
+  'a..b',
+  '-a',
+  'a.',
+  'a/b',
+  'A\0',
+  'y'.repeat(63),
+  'y'.repeat(64),
+  'é',
+  'z'.repeat(255),
+];
 
 /** Other names, with a header that is as long as they need, or not. */
 const rename: Mutation = (draft, random) => {

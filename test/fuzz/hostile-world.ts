@@ -45,7 +45,9 @@ function cutIntoSegments(entries: readonly ModelEntry[], endUs: number, random: 
   let at = 0;
   while (at < entries.length) {
     const next = Math.min(entries.length, at + random.int(segments.length === 0 ? 1 : 0, 6));
-    const part = entries.slice(at, next).map(({ record, data }) => (data === undefined ? { record } : { record, data }));
+    const part = entries
+      .slice(at, next)
+      .map(({ record, data }) => (data === undefined ? { record } : { record, data }));
     segments.push({ entries: part, endUs: entries[next]?.record.timeUs ?? endUs });
     at = next;
   }
@@ -53,7 +55,7 @@ function cutIntoSegments(entries: readonly ModelEntry[], endUs: number, random: 
 }
 
 export function anyGroup(group: string, random: Random, shape: { diskCount: number; isSealed: boolean }): GroupLogs {
-  const events = Array.from({ length: random.int(4, 24) }, () => anyEvent(random));
+  const events = Array.from({ length: random.int(3, 14) }, () => anyEvent(random));
   const { streams, endUs } = streamsOf(events, shape.diskCount);
   const logs = streams.map((entries, disk) =>
     encodeLog({
@@ -82,7 +84,11 @@ export class HostileWorld {
     await setPolicy(catalog, 'p', { retentionHours: 360, appConsistentHours: 1 }, signal);
     for (const { group, logs } of groups) {
       const disks = logs.map(({ stream, diskSizeBytes }) => ({ disk: stream.disk, sizeBytes: diskSizeBytes }));
-      await protectGroup(catalog, { group, policy: 'p', machines: [{ machine: MACHINE, disks }], nowUs: START_US }, signal);
+      await protectGroup(
+        catalog,
+        { group, policy: 'p', machines: [{ machine: MACHINE, disks }], nowUs: START_US },
+        signal,
+      );
     }
     return world;
   }
@@ -134,7 +140,9 @@ export class HostileWorld {
       manifests.map(async ({ point, kind, cutUs, mark, disks }) => ({
         ...{ point, kind, cutUs, mark },
         images: await Promise.all(
-          disks.map(({ disk, snapshot }) => this.storage.seeds.reader({ group, machine: MACHINE, disk }).read(snapshot, 0, DISK_BYTES, signal)),
+          disks.map(({ disk, snapshot }) =>
+            this.storage.seeds.reader({ group, machine: MACHINE, disk }).read(snapshot, 0, DISK_BYTES, signal),
+          ),
         ),
       })),
     );
@@ -145,7 +153,8 @@ export class HostileWorld {
     const found: { group: string; data: Readonly<Record<string, unknown>> }[] = [];
     for await (const { body } of this.#topic.tail(signal, { follow: false })) {
       const message = body as { type: string; source: string; data: Record<string, unknown> };
-      if (message.type === `Tidemark.${type}`) found.push({ group: message.source.split('/').at(-1) ?? '', data: message.data });
+      if (message.type === `Tidemark.${type}`)
+        found.push({ group: message.source.split('/').at(-1) ?? '', data: message.data });
     }
     return found;
   }

@@ -1,6 +1,13 @@
 /** What must be true of the codec for one mutant, whatever it is. */
 import { TidemarkError } from '../../src/errors.ts';
-import { decodeChunk, decodeChunkAsync, decodeHead, decodeSegment, peekHeader, verifyChunk } from '../../src/log/decode.ts';
+import {
+  decodeChunk,
+  decodeChunkAsync,
+  decodeHead,
+  decodeSegment,
+  peekHeader,
+  verifyChunk,
+} from '../../src/log/decode.ts';
 import type { SegmentExpectation } from '../../src/log/decode.ts';
 import { encodeSegment, type SegmentEntry } from '../../src/log/encode.ts';
 import { MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_SEGMENT_PAYLOAD_BYTES, MAX_SEGMENT_RECORDS } from '../../src/log/limits.ts';
@@ -40,7 +47,8 @@ export async function judgeCodec(mutant: CodecMutant): Promise<string | undefine
     try {
       return action();
     } catch (error) {
-      if (!(error instanceof TidemarkError)) throw new Finding(seed, mutations, `${what} threw ${String(error)}`, error);
+      if (!(error instanceof TidemarkError))
+        throw new Finding(seed, mutations, `${what} threw ${String(error)}`, error);
       requireDefect(error, bytes, require);
       return { error };
     } finally {
@@ -54,15 +62,19 @@ export async function judgeCodec(mutant: CodecMutant): Promise<string | undefine
   require(copy.equals(bytes), 'the mutant itself was changed');
   if ('error' in segment) {
     require(!('sound' in truth), `${segment.error.code}, but the page calls it sound`);
-    if ('codes' in truth) require(truth.codes.has(segment.error.code), `${segment.error.code} instead of ${[...truth.codes].join(' or ')}`);
+    if ('codes' in truth)
+      require(truth.codes.has(segment.error.code), `${segment.error.code} instead of ${[...truth.codes].join(' or ')}`);
     return segment.error.code;
   }
   requireLimits(segment, bytes.length, require);
-  const payload: (Buffer | Thrown)[] = segment.chunks.map((_, i) => attempt('decodeChunk', () => decodeChunk(bytes, segment, i, key)));
+  const payload: (Buffer | Thrown)[] = segment.chunks.map((_, i) =>
+    attempt('decodeChunk', () => decodeChunk(bytes, segment, i, key)),
+  );
   await requireSameChunks({ bytes, segment, payload }, key, require);
   const refused = payload.find((chunk) => 'error' in chunk);
   if (refused !== undefined && 'error' in refused) {
-    require('codes' in truth && truth.codes.has(refused.error.code), `chunk: ${refused.error.code}, which the page does not give`);
+    require('codes' in truth &&
+      truth.codes.has(refused.error.code), `chunk: ${refused.error.code}, which the page does not give`);
     return refused.error.code;
   }
   if (!('sound' in truth)) throw new Finding(seed, mutations, `accepted in spite of ${[...truth.codes].join(' and ')}`);
@@ -73,8 +85,21 @@ export async function judgeCodec(mutant: CodecMutant): Promise<string | undefine
   return undefined;
 }
 
-function expectationOf({ group, machine, disk, epoch, sequence, diskSizeBytes, previous }: ReferencePlace): SegmentExpectation {
-  return { stream: { group, machine, disk, epoch }, diskSizeBytes, sequence, ...(previous !== undefined && { previous }) };
+function expectationOf({
+  group,
+  machine,
+  disk,
+  epoch,
+  sequence,
+  diskSizeBytes,
+  previous,
+}: ReferencePlace): SegmentExpectation {
+  return {
+    stream: { group, machine, disk, epoch },
+    diskSizeBytes,
+    sequence,
+    ...(previous !== undefined && { previous }),
+  };
 }
 
 function requireDefect(error: TidemarkError, bytes: Buffer, require: Require): void {
@@ -83,7 +108,9 @@ function requireDefect(error: TidemarkError, bytes: Buffer, require: Require): v
   const isForOperator = code.startsWith('LOG_KEY_') || code === 'LOG_NOT_SEALED';
   require(error.class === (isForOperator ? 'operator' : 'resync'), `${code} has class ${error.class}`);
   const offset = details['offset'];
-  require(typeof offset === 'number' && offset >= 0 && offset <= bytes.length, `${code} at offset ${offset} of ${bytes.length}`);
+  require(typeof offset === 'number' &&
+    offset >= 0 &&
+    offset <= bytes.length, `${code} at offset ${offset} of ${bytes.length}`);
   require(typeof details['field'] === 'string', `${code} names no field`);
   require(message.length < 400, `${code} has a message of ${message.length} characters`);
 }
@@ -118,7 +145,8 @@ function requireLimits(segment: DecodedSegment, blobBytes: number, require: Requ
   for (const record of records) {
     require(record.timeUs >= header.firstTimeUs && record.timeUs <= header.endTimeUs, 'a record outside of its time');
     if (record.kind === 'write' || record.kind === 'discard')
-      require(record.offsetBytes >= 0 && record.offsetBytes + record.lengthBytes <= header.diskSizeBytes, 'a record outside the disk');
+      require(record.offsetBytes >= 0 &&
+        record.offsetBytes + record.lengthBytes <= header.diskSizeBytes, 'a record outside the disk');
   }
 }
 
@@ -136,13 +164,18 @@ async function requireSameChunks(
       continue;
     }
     require(sync.length === rawBytes, `chunk ${index} has ${sync.length} bytes`);
-    require(sync.buffer === bytes.buffer || sync.buffer.byteLength <= MOST_SHARED_BYTES, `chunk ${index} holds ${sync.buffer.byteLength} bytes`);
-    require(settled.status === 'fulfilled' && settled.value.equals(sync), `chunk ${index} is something else in the thread pool`);
+    require(sync.buffer === bytes.buffer ||
+      sync.buffer.byteLength <= MOST_SHARED_BYTES, `chunk ${index} holds ${sync.buffer.byteLength} bytes`);
+    require(settled.status === 'fulfilled' &&
+      settled.value.equals(sync), `chunk ${index} is something else in the thread pool`);
     require(verifyChunk(bytes, segment, index).length === segment.chunks[index]?.storedBytes, 'verified another chunk');
   }
 }
 
-function entriesOf({ records, chunkOfRecord, offsetInChunk }: DecodedSegment, payload: readonly Buffer[]): SegmentEntry[] {
+function entriesOf(
+  { records, chunkOfRecord, offsetInChunk }: DecodedSegment,
+  payload: readonly Buffer[],
+): SegmentEntry[] {
   return records.map((record, i) => {
     if (record.kind !== 'write') return { record };
     const at = offsetInChunk[i] ?? -1;
@@ -150,7 +183,11 @@ function entriesOf({ records, chunkOfRecord, offsetInChunk }: DecodedSegment, pa
   });
 }
 
-function requireSameEntries(entries: readonly SegmentEntry[], truth: readonly ReferenceEntry[], require: Require): void {
+function requireSameEntries(
+  entries: readonly SegmentEntry[],
+  truth: readonly ReferenceEntry[],
+  require: Require,
+): void {
   require(entries.length === truth.length, 'another number of records');
   for (const [i, { record, data }] of entries.entries()) {
     const wanted = truth[i];
@@ -171,7 +208,11 @@ function requireSameEntries(entries: readonly SegmentEntry[], truth: readonly Re
 /** What a reader accepts, a writer can write, and reading that gives the same records. */
 function requireReencodes(
   { header }: DecodedSegment,
-  { entries, expected, key }: { entries: readonly SegmentEntry[]; expected: SegmentExpectation; key: typeof KEY | undefined },
+  {
+    entries,
+    expected,
+    key,
+  }: { entries: readonly SegmentEntry[]; expected: SegmentExpectation; key: typeof KEY | undefined },
   require: Require,
 ): void {
   const { bytes } = encodeSegment(header, entries, key === undefined ? {} : { key });
@@ -181,7 +222,10 @@ function requireReencodes(
   require(same.length === entries.length, 'encoding it again loses records');
   for (const [i, entry] of entries.entries()) {
     const other = same[i];
-    require(JSON.stringify(other?.record) === JSON.stringify(entry.record), `record ${i} changes when it is encoded again`);
-    require(other?.data === undefined ? entry.data === undefined : entry.data?.equals(other.data) === true, `payload ${i} changes`);
+    require(JSON.stringify(other?.record) ===
+      JSON.stringify(entry.record), `record ${i} changes when it is encoded again`);
+    require(other?.data === undefined
+      ? entry.data === undefined
+      : entry.data?.equals(other.data) === true, `payload ${i} changes`);
   }
 }

@@ -50,7 +50,9 @@ class Trial {
   constructor(seed: number, scene: Scene) {
     this.#seed = seed;
     this.#scene = scene;
-    this.#logs = scene.victim.logs.map((log, disk) => readLog(log, disk === scene.disk ? scene.damage.blobs : blobsOf(log)));
+    this.#logs = scene.victim.logs.map((log, disk) =>
+      readLog(log, disk === scene.disk ? scene.damage.blobs : blobsOf(log)),
+    );
   }
 
   get leaps(): boolean {
@@ -65,7 +67,10 @@ class Trial {
     const isLate = random.chance(0.5);
     if (isLate) {
       await this.#put(world, (sequence) => sequence < damage.sequence);
-      this.#require((await world.run()).get(VICTIM)?.error === undefined, 'the sound part of the log ends with an error');
+      this.#require(
+        (await world.run()).get(VICTIM)?.error === undefined,
+        'the sound part of the log ends with an error',
+      );
       early = await world.points(VICTIM);
     }
     await this.#put(world, (sequence) => !isLate || sequence >= damage.sequence);
@@ -94,7 +99,11 @@ class Trial {
   }
 
   async #requireBystander(world: HostileWorld, outcome: GroupOutcome | undefined): Promise<void> {
-    this.#require(outcome !== undefined && outcome.error === undefined && !outcome.needsResync, 'the other group ended otherwise', outcome?.error);
+    this.#require(
+      outcome !== undefined && outcome.error === undefined && !outcome.needsResync,
+      'the other group ended otherwise',
+      outcome?.error,
+    );
     const logs = this.#scene.bystander.logs.map((log) => readLog(log, blobsOf(log)));
     this.#requirePoints(await world.points(BYSTANDER), logs, true);
   }
@@ -111,20 +120,34 @@ class Trial {
     const { disks } = await world.progress(VICTIM);
     for (const [index, log] of this.#logs.entries()) {
       const applied = disks[index]?.applied;
-      this.#require(applied !== undefined && applied.sequence <= log.soundThrough + 1, 'the place is beyond the sound log');
+      this.#require(
+        applied !== undefined && applied.sequence <= log.soundThrough + 1,
+        'the place is beyond the sound log',
+      );
       const records = (log.recordsBefore[applied.sequence - 1] ?? 0) + applied.record;
       const stream = this.#scene.victim.logs[index]?.stream;
       const seed = stream === undefined ? Buffer.alloc(0) : world.seed(stream);
-      this.#require(seed.equals(replay(log.entries.slice(0, records))), `seed ${index} is not what came before its place`);
+      this.#require(
+        seed.equals(replay(log.entries.slice(0, records))),
+        `seed ${index} is not what came before its place`,
+      );
     }
   }
 
-  async #requireVictim(world: HostileWorld, outcome: GroupOutcome | undefined, points: Points): Promise<Omit<WorkerVerdict, 'what'>> {
+  async #requireVictim(
+    world: HostileWorld,
+    outcome: GroupOutcome | undefined,
+    points: Points,
+  ): Promise<Omit<WorkerVerdict, 'what'>> {
     this.#require(outcome !== undefined, 'the group was left out');
     const { error, needsResync } = outcome;
     const defect = this.#logs[this.#scene.disk]?.defect;
     if (defect !== undefined && [...defect.codes].some(isForOperator)) {
-      this.#require(error instanceof TidemarkError && defect.codes.has(error.code) && !needsResync, 'not left to the operator', error);
+      this.#require(
+        error instanceof TidemarkError && defect.codes.has(error.code) && !needsResync,
+        'not left to the operator',
+        error,
+      );
       this.#requirePoints(points, this.#logs, false);
       return { end: 'operator', code: error.code };
     }
@@ -136,7 +159,9 @@ class Trial {
     if (defect === undefined) return { end: 'sound', code: undefined };
     await this.#requireKeptLog(world, defect.sequence);
     if (isAtDefect) return { end: 'resync', code: await this.#requireEvent(world, defect) };
-    const isOtherAtEnd = this.#logs.some((log, disk) => disk !== this.#scene.disk && (disks[disk]?.applied.sequence ?? 0) > log.soundThrough);
+    const isOtherAtEnd = this.#logs.some(
+      (log, disk) => disk !== this.#scene.disk && (disks[disk]?.applied.sequence ?? 0) > log.soundThrough,
+    );
     this.#require(isOtherAtEnd, 'the disk stopped before the defect, and none holds it up');
     return { end: 'ahead', code: undefined };
   }
@@ -146,11 +171,18 @@ class Trial {
     const stream = this.#scene.victim.logs[this.#scene.disk]?.stream;
     const wanted = `replication-logs/${VICTIM}/${MACHINE}/${stream?.disk}/00000001/${String(defect.sequence).padStart(12, '0')}.seg`;
     this.#require(blob === wanted && disk === stream?.disk, `the event names ${String(blob)}`);
-    this.#require(typeof code === 'string' && defect.codes.has(code), `the event says ${String(code)}, not ${[...defect.codes].join(' or ')}`);
-    const isWhole = code === 'LOG_SEQUENCE_GAP' || (this.#scene.damage.blobs.get(defect.sequence)?.length ?? 0) > 16 * 1_048_576;
+    this.#require(
+      typeof code === 'string' && defect.codes.has(code),
+      `the event says ${String(code)}, not ${[...defect.codes].join(' or ')}`,
+    );
+    const isWhole =
+      code === 'LOG_SEQUENCE_GAP' || (this.#scene.damage.blobs.get(defect.sequence)?.length ?? 0) > 16 * 1_048_576;
     this.#require(isWhole ? offset === null : typeof offset === 'number', `the event has offset ${String(offset)}`);
     const known = (await world.progress(VICTIM)).disks[this.#scene.disk];
-    this.#require(known?.state === 'resync-required' && known.defect?.code === code, 'the document says something else');
+    this.#require(
+      known?.state === 'resync-required' && known.defect?.code === code,
+      'the document says something else',
+    );
     return code;
   }
 
@@ -167,7 +199,10 @@ class Trial {
     const stream = victim.logs[disk]?.stream;
     for (const [sequence, bytes] of damage.blobs) {
       if (sequence < from || stream === undefined) continue;
-      this.#require((await world.segment(stream, sequence))?.equals(bytes) === true, `segment ${sequence} was not kept`);
+      this.#require(
+        (await world.segment(stream, sequence))?.equals(bytes) === true,
+        `segment ${sequence} was not kept`,
+      );
     }
   }
 
@@ -175,7 +210,10 @@ class Trial {
     const wanted = [...crashPoints(logs), ...appPoints(logs)];
     for (const { kind, cutUs, point, images } of points) {
       const candidates = wanted.filter((other) => other.kind === kind && other.cutUs === cutUs);
-      this.#require(candidates.some((other) => sameImages(other.images, images)), `point ${point} holds something else`);
+      this.#require(
+        candidates.some((other) => sameImages(other.images, images)),
+        `point ${point} holds something else`,
+      );
     }
     if (!marksAreRegular) return;
     const made = new Set(points.map(label));
@@ -197,7 +235,8 @@ class Trial {
   }
 }
 
-const blobsOf = ({ segments }: SoundLog): ReadonlyMap<number, Buffer> => new Map(segments.map(({ bytes }, index) => [index + 1, bytes]));
+const blobsOf = ({ segments }: SoundLog): ReadonlyMap<number, Buffer> =>
+  new Map(segments.map(({ bytes }, index) => [index + 1, bytes]));
 
 const label = ({ kind, cutUs }: Pick<OraclePoint, 'kind' | 'cutUs'>): string => `${kind} ${cutUs}`;
 

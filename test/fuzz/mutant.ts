@@ -33,6 +33,30 @@ export function mutate(log: SoundLog, sequence: number, random: Random): Mutant 
   return { bytes: finish(draft, skill, fitsLengths), mutations };
 }
 
+const OFTEN_SOUND = new Set([
+  ...[
+    'record: move range',
+    'record: move time',
+    'record: swap',
+    'record: change kind',
+    'record.markKind',
+    'texts: change',
+  ],
+  ...['body: other payload', 'body: level 19', 'write: grow', 'header: watermark'],
+]);
+
+/** One change by somebody who makes everything fit, of a kind that may well give another sound segment. */
+export function mutatePlausibly(log: SoundLog, sequence: number, random: Random): Mutant {
+  const skill = log.isSealed ? 'key' : 'chunks';
+  const draft = draftOf(log, sequence, log.isSealed);
+  const mutations: string[] = ['plausibly'];
+  for (let tries = 0; mutations.length === 1 && tries < 40; tries++) {
+    const [name, mutation] = random.pick(STRUCTURE.filter(([name]) => OFTEN_SOUND.has(name)));
+    if (mutation(draft, random)) mutations.push(name);
+  }
+  return { bytes: finish(draft, skill, true), mutations };
+}
+
 function mutateBytes(log: SoundLog, sequence: number, random: Random): Mutant {
   let bytes = sourceOf(log, sequence);
   const other = sourceOf(log, random.int(1, log.segments.length));
@@ -69,7 +93,8 @@ function reader({ previous, master, ...place }: ReferencePlace, random: Random):
 }
 
 function wholeSegment(log: SoundLog, random: Random): Mutant {
-  if (random.chance(0.3)) return { bytes: Buffer.alloc(16 * 1_048_576 + random.int(1, 2)), mutations: ['whole: giant'] };
+  if (random.chance(0.3))
+    return { bytes: Buffer.alloc(16 * 1_048_576 + random.int(1, 2)), mutations: ['whole: giant'] };
   const from = random.chance(0.5) ? log : anySmallLog(random);
   return { bytes: sourceOf(from, random.int(1, from.segments.length)), mutations: ['whole: another'] };
 }

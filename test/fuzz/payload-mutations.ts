@@ -57,7 +57,10 @@ const otherPayload = (_: Buffer, random: Random, rawBytes: number): Buffer => {
   const size = Math.min(rawBytes, MIB);
   const payload = Buffer.alloc(size, random.int(0, 255));
   if (size > 0) random.bytes(Math.min(size, 64)).copy(payload, random.int(0, Math.max(0, size - 64)));
-  const frame = frameOf(payload, { [constants.ZSTD_c_windowLog]: 20, [constants.ZSTD_c_checksumFlag]: random.int(0, 1) });
+  const frame = frameOf(payload, {
+    [constants.ZSTD_c_windowLog]: 20,
+    [constants.ZSTD_c_checksumFlag]: random.int(0, 1),
+  });
   return frame.length < size ? frame : payload;
 };
 
@@ -78,7 +81,9 @@ function inflated(chunk: Buffer): Buffer {
 /** Write, chunk entry and body become longer together: a sound segment, while it stays within the limits. */
 const growWrite: Mutation = (draft, random) => {
   const [body] = draft.chunks;
-  const writes = Array.from({ length: draft.recordCount }, (_, i) => i * RECORD_BYTES).filter((at) => draft.table.readUInt8(at) === 1);
+  const writes = Array.from({ length: draft.recordCount }, (_, i) => i * RECORD_BYTES).filter(
+    (at) => draft.table.readUInt8(at) === 1,
+  );
   if (body === undefined || draft.chunkCount === 0 || writes.length === 0) return false;
   const entryAt = chunkEntryAt(draft, 0);
   const more = 512 * random.pick([1, 2, 2048, 2049]);
@@ -117,15 +122,32 @@ export const PAYLOAD_MUTATIONS: readonly (readonly [string, Mutation])[] = [
   ['body: grow', onChunk((chunk, random) => Buffer.concat([chunk, random.bytes(random.int(1, 20))]))],
   ['body: noise', onChunk((chunk, random) => random.bytes(Math.min(chunk.length, 4096)))],
   ['body: bomb', onChunk((_, random, rawBytes) => bombOf(Math.min(rawBytes, 16_384) - 1, random.pick([17, 20, 27])))],
-  ['body: small bomb', onChunk((_, random, rawBytes) => handmadeFrame(Math.min(rawBytes, MIB) + 1, random.pick([17, 20])))],
-  ['body: window', onChunk((_, random, rawBytes) => handmadeFrame(Math.min(rawBytes, MIB), random.pick([20, 21, 27, 31, 41])))],
+  [
+    'body: small bomb',
+    onChunk((_, random, rawBytes) => handmadeFrame(Math.min(rawBytes, MIB) + 1, random.pick([17, 20]))),
+  ],
+  [
+    'body: window',
+    onChunk((_, random, rawBytes) => handmadeFrame(Math.min(rawBytes, MIB), random.pick([20, 21, 27, 31, 41]))),
+  ],
   ['body: other payload', onChunk(otherPayload)],
-  ['body: shorter payload', onChunk((_, random, rawBytes) => frameOf(Buffer.alloc(Math.max(0, Math.min(rawBytes, MIB) - random.int(1, 512)))))],
-  ['body: longer payload', onChunk((_, random, rawBytes) => frameOf(Buffer.alloc(Math.min(rawBytes, MIB) + random.int(1, 512))))],
+  [
+    'body: shorter payload',
+    onChunk((_, random, rawBytes) => frameOf(Buffer.alloc(Math.max(0, Math.min(rawBytes, MIB) - random.int(1, 512))))),
+  ],
+  [
+    'body: longer payload',
+    onChunk((_, random, rawBytes) => frameOf(Buffer.alloc(Math.min(rawBytes, MIB) + random.int(1, 512)))),
+  ],
   ['body: two frames', onChunk(inTwoFrames)],
   ['body: skippable frame before', onChunk((chunk, random) => Buffer.concat([skippable(random), chunk]))],
   ['body: skippable frame behind', onChunk((chunk, random) => Buffer.concat([chunk, skippable(random)]))],
-  ['body: level 19', onChunk((chunk) => frameOf(inflated(chunk), { [constants.ZSTD_c_compressionLevel]: 19, [constants.ZSTD_c_windowLog]: 20 }))],
+  [
+    'body: level 19',
+    onChunk((chunk) =>
+      frameOf(inflated(chunk), { [constants.ZSTD_c_compressionLevel]: 19, [constants.ZSTD_c_windowLog]: 20 }),
+    ),
+  ],
   ['write: grow', growWrite],
   ['rest: append', appendRest],
   ['seal: none', unseal],

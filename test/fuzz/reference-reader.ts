@@ -72,7 +72,8 @@ const LARGEST = BigInt(Number.MAX_SAFE_INTEGER);
 const u64 = (bytes: Buffer, at: number): bigint => bytes.readBigUInt64LE(at);
 const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
 const isZero = (bytes: Buffer): boolean => bytes.every((byte) => byte === 0);
-const isName = (name: string): boolean => /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(name) && !name.includes('..');
+const isName = (name: string): boolean =>
+  /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(name) && !name.includes('..');
 
 export function judge(bytes: Buffer, place: ReferencePlace): Judgement {
   try {
@@ -82,7 +83,13 @@ export function judge(bytes: Buffer, place: ReferencePlace): Judgement {
     const chunks = readChunks(bytes, header);
     const entries = placePayload(readRecords(bytes, header), chunks);
     const payload = readPayload(bytes, header, { chunks, place });
-    return { sound: soundSegment(bytes, header, entries.map((entry) => withData(entry, payload))) };
+    return {
+      sound: soundSegment(
+        bytes,
+        header,
+        entries.map((entry) => withData(entry, payload)),
+      ),
+    };
   } catch (error) {
     if (error instanceof Defects) return { codes: error.codes };
     throw error;
@@ -120,9 +127,19 @@ function readHeader(bytes: Buffer): Header {
   const flags = bytes.readUInt16LE(10);
   stage((when) => when(flags > 1, 'LOG_FLAGS'));
   stage((when) => when(headerBytes < 167, 'LOG_HEADER_FIELD'));
-  const wide = { sequence: u64(bytes, 24), streamStartUs: u64(bytes, 32), recordsBefore: u64(bytes, 40), firstTimeUs: u64(bytes, 48) };
+  const wide = {
+    sequence: u64(bytes, 24),
+    streamStartUs: u64(bytes, 32),
+    recordsBefore: u64(bytes, 40),
+    firstTimeUs: u64(bytes, 48),
+  };
   const [endTimeUs, diskSizeBytes, storedBytes] = [u64(bytes, 56), u64(bytes, 64), u64(bytes, 80)];
-  const [epoch, recordCount, chunkCount, tableBytes] = [16, 20, 72, 76].map((at) => bytes.readUInt32LE(at)) as [number, number, number, number];
+  const [epoch, recordCount, chunkCount, tableBytes] = [16, 20, 72, 76].map((at) => bytes.readUInt32LE(at)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
   const names = readNames(bytes.subarray(160, end));
   stage((when) => {
     when(recordCount > 65_536 || chunkCount > 512 || tableBytes > 3 * MIB, 'LOG_TOO_LARGE');
@@ -131,15 +148,27 @@ function readHeader(bytes: Buffer): Header {
     when(flags === 0 && !isZero(bytes.subarray(120, 160)), 'LOG_HEADER_FIELD');
     when(names === undefined || epoch < 1 || epoch > 99_999_999, 'LOG_HEADER_FIELD');
     when(wide.sequence < 1n || wide.sequence > 999_999_999_999n, 'LOG_HEADER_FIELD');
-    when([wide.streamStartUs, wide.recordsBefore, wide.firstTimeUs, endTimeUs].some((value) => value > LARGEST), 'LOG_HEADER_FIELD');
+    when(
+      [wide.streamStartUs, wide.recordsBefore, wide.firstTimeUs, endTimeUs].some((value) => value > LARGEST),
+      'LOG_HEADER_FIELD',
+    );
     when(wide.recordsBefore + BigInt(recordCount) > LARGEST, 'LOG_HEADER_FIELD');
-    when(diskSizeBytes < BigInt(MIB) || diskSizeBytes % BigInt(MIB) !== 0n || diskSizeBytes > 8n * 1024n ** 4n - BigInt(MIB), 'LOG_HEADER_FIELD');
+    when(
+      diskSizeBytes < BigInt(MIB) ||
+        diskSizeBytes % BigInt(MIB) !== 0n ||
+        diskSizeBytes > 8n * 1024n ** 4n - BigInt(MIB),
+      'LOG_HEADER_FIELD',
+    );
     when(wide.firstTimeUs < wide.streamStartUs || endTimeUs < wide.firstTimeUs, 'LOG_TIME_BACKWARDS');
     when(endTimeUs - wide.firstTimeUs > 35n * 86_400_000_000n, 'LOG_TIME_LEAP');
   });
   return {
     ...{ headerBytes, sealed: flags === 1, epoch, recordCount, chunkCount, tableBytes },
-    ...{ sequence: Number(wide.sequence), streamStartUs: Number(wide.streamStartUs), recordsBefore: Number(wide.recordsBefore) },
+    ...{
+      sequence: Number(wide.sequence),
+      streamStartUs: Number(wide.streamStartUs),
+      recordsBefore: Number(wide.recordsBefore),
+    },
     ...{ firstTimeUs: Number(wide.firstTimeUs), endTimeUs: Number(endTimeUs), diskSizeBytes: Number(diskSizeBytes) },
     ...{ storedBytes: Number(storedBytes), previousDigest: bytes.subarray(88, 120), names: names ?? [] },
   };
@@ -187,7 +216,9 @@ function checkLengthsAndSeal(bytes: Buffer, header: Header, master: Buffer | und
   const { headerBytes, tableBytes, sealed } = header;
   stage((when) => when(bytes.length < head + header.storedBytes, 'LOG_TRUNCATED'));
   stage((when) => when(bytes.length > head + header.storedBytes, 'LOG_TRAILING_BYTES'));
-  stage((when) => when(!sha256(bytes.subarray(0, head - 32)).equals(bytes.subarray(head - 32, head)), 'LOG_TABLE_DIGEST'));
+  stage((when) =>
+    when(!sha256(bytes.subarray(0, head - 32)).equals(bytes.subarray(head - 32, head)), 'LOG_TABLE_DIGEST'),
+  );
   stage((when) => when(!sealed && master !== undefined, 'LOG_NOT_SEALED'));
   if (!sealed) return;
   stage((when) => when(master === undefined, 'LOG_KEY_MISSING'));
@@ -196,7 +227,10 @@ function checkLengthsAndSeal(bytes: Buffer, header: Header, master: Buffer | und
   stage((when) => when(!check.equals(bytes.subarray(120, 128)), 'LOG_KEY_WRONG'));
   const key = Buffer.from(hkdfSync('sha256', master, bytes.subarray(128, 144), 'tidemark table v1', 32));
   const untagged = Buffer.from(bytes.subarray(0, headerBytes - 4)).fill(0, 144, 160);
-  const tag = createHmac('sha256', key).update(untagged).update(bytes.subarray(headerBytes, headerBytes + tableBytes)).digest();
+  const tag = createHmac('sha256', key)
+    .update(untagged)
+    .update(bytes.subarray(headerBytes, headerBytes + tableBytes))
+    .digest();
   stage((when) => when(!tag.subarray(0, 16).equals(bytes.subarray(144, 160)), 'LOG_TABLE_SEAL'));
 }
 
@@ -242,19 +276,34 @@ function readRecords(bytes: Buffer, header: Header): readonly Bare[] {
     checkRecord(record, { text, header, earliest });
     earliest = u64(record, 8);
     const kind = (['write', 'discard', 'mark', 'base-complete'] as const)[record.readUInt8(0) - 1] ?? 'write';
-    const mark = kind === 'mark' ? { kind: record.readUInt8(1) === 1 ? ('crash' as const) : ('app' as const), id: text.toString('utf8') } : undefined;
-    entries.push({ kind, timeUs: Number(earliest), offsetBytes: Number(u64(record, 16)), lengthBytes: Number(u64(record, 24)), mark });
+    const mark =
+      kind === 'mark'
+        ? { kind: record.readUInt8(1) === 1 ? ('crash' as const) : ('app' as const), id: text.toString('utf8') }
+        : undefined;
+    entries.push({
+      kind,
+      timeUs: Number(earliest),
+      offsetBytes: Number(u64(record, 16)),
+      lengthBytes: Number(u64(record, 24)),
+      mark,
+    });
     if (mark !== undefined) textAt += text.length;
   }
   stage((when) => when(textAt !== tableEnd, 'LOG_MARK_TEXT'));
   return entries;
 }
 
-function checkRecord(record: Buffer, { text, header, earliest }: { text: Buffer; header: Header; earliest: bigint }): void {
+function checkRecord(
+  record: Buffer,
+  { text, header, earliest }: { text: Buffer; header: Header; earliest: bigint },
+): void {
   const [kind, markKind, textBytes] = [record.readUInt8(0), record.readUInt8(1), record.readUInt16LE(2)];
   const [timeUs, offsetBytes, lengthBytes] = [u64(record, 8), u64(record, 16), u64(record, 24)];
   stage((when) => {
-    when(timeUs < earliest || timeUs > BigInt(header.endTimeUs), timeUs > LARGEST ? 'LOG_RECORD_FIELD' : 'LOG_RECORD_TIME');
+    when(
+      timeUs < earliest || timeUs > BigInt(header.endTimeUs),
+      timeUs > LARGEST ? 'LOG_RECORD_FIELD' : 'LOG_RECORD_TIME',
+    );
     when(record.readUInt32LE(4) !== 0, 'LOG_RECORD_FIELD');
     when(kind < 1 || kind > 4, 'LOG_RECORD_KIND');
     if (kind === 3) {
@@ -317,11 +366,18 @@ function readPayload(
 ): readonly Buffer[] {
   const payload: Buffer[] = [];
   const salt = bytes.subarray(128, 144);
-  const key = place.master === undefined ? undefined : Buffer.from(hkdfSync('sha256', place.master, salt, 'tidemark segment v1', 32));
+  const key =
+    place.master === undefined
+      ? undefined
+      : Buffer.from(hkdfSync('sha256', place.master, salt, 'tidemark segment v1', 32));
   stage((when) => {
     for (const [index, chunk] of chunks.entries()) {
       const stored = bytes.subarray(chunk.offsetBytes, chunk.offsetBytes + chunk.storedBytes);
-      const body = !sha256(stored).equals(chunk.sha256) ? 'LOG_CHUNK_CHECKSUM' : key === undefined ? stored : open(key, stored, { header, index });
+      const body = !sha256(stored).equals(chunk.sha256)
+        ? 'LOG_CHUNK_CHECKSUM'
+        : key === undefined
+          ? stored
+          : open(key, stored, { header, index });
       const raw = typeof body === 'string' ? body : inflate(body, chunk.rawBytes);
       if (typeof raw === 'string') for (const code of raw.split(' ')) when(true, code);
       else payload.push(raw);
@@ -354,7 +410,10 @@ function inflate(body: Buffer, rawBytes: number): Buffer | string {
   const either = 'LOG_CHUNK_CODEC LOG_CHUNK_SIZE';
   try {
     const isOneFrame = frameBytes(body) === body.length;
-    const payload = zstdDecompressSync(body, { maxOutputLength: 2 * MIB, params: { [constants.ZSTD_d_windowLogMax]: 20 } });
+    const payload = zstdDecompressSync(body, {
+      maxOutputLength: 2 * MIB,
+      params: { [constants.ZSTD_d_windowLogMax]: 20 },
+    });
     if (!isOneFrame) return either;
     return payload.length === rawBytes ? payload : 'LOG_CHUNK_SIZE';
   } catch {
@@ -370,7 +429,7 @@ function frameBytes(body: Buffer): number {
   const contentSizeBytes = sizeFlag === 0 ? Number(isSingleSegment) : 1 << sizeFlag;
   const dictionaryBytes = [0, 1, 2, 4][descriptor & 3] ?? 0;
   let at = 5 + Number(!isSingleSegment) + dictionaryBytes + contentSizeBytes;
-  for (let isLast = false; !isLast; ) {
+  for (let isLast = false; !isLast;) {
     const block = body.readUIntLE(at, 3);
     isLast = (block & 1) === 1;
     at += 3 + (((block >> 1) & 3) === 1 ? 1 : block >> 3);
@@ -382,5 +441,9 @@ function soundSegment(bytes: Buffer, header: Header, entries: readonly Reference
   const { endTimeUs, recordsBefore, streamStartUs, firstTimeUs } = header;
   const end = headBytesOf(header);
   const digest = bytes.subarray(end - 32, end);
-  return { tail: { digest, endTimeUs, recordsThrough: recordsBefore + entries.length, streamStartUs }, firstTimeUs, entries };
+  return {
+    tail: { digest, endTimeUs, recordsThrough: recordsBefore + entries.length, streamStartUs },
+    firstTimeUs,
+    entries,
+  };
 }

@@ -4,14 +4,13 @@ import { encodeSegment, type EncodeOptions, type SegmentEntry } from '../../src/
 import { createLogKey, type LogKey } from '../../src/log/seal.ts';
 import type { LogStream } from '../../src/model/names.ts';
 import { KIB, MIB } from '../../src/model/sizes.ts';
+import { START_US } from '../support/model-log.ts';
 import { createRandom, type Random } from './random.ts';
 import type { ReferencePlace, ReferenceTail } from './reference-reader.ts';
 
 export const MASTER = createHash('sha256').update('fuzz master key').digest();
 export const KEY: LogKey = createLogKey(Buffer.from(MASTER));
 export const OTHER_KEY: LogKey = createLogKey(createHash('sha256').update('another master key').digest());
-/** 2026-11-23T04:01:00Z */
-export const START_US = 1_795_406_460_000_000;
 
 export interface SegmentPlan {
   readonly entries: readonly SegmentEntry[];
@@ -40,7 +39,12 @@ export interface LogPlan {
 }
 
 export function encodeLog({ stream, diskSizeBytes, segments, isSealed, options = {} }: LogPlan): SoundLog {
-  let tail: ReferenceTail = { digest: Buffer.alloc(32), endTimeUs: START_US, recordsThrough: 0, streamStartUs: START_US };
+  let tail: ReferenceTail = {
+    digest: Buffer.alloc(32),
+    endTimeUs: START_US,
+    recordsThrough: 0,
+    streamStartUs: START_US,
+  };
   const encoded = segments.map(({ entries, endUs }, index): SoundSegment => {
     const header = {
       stream,
@@ -101,7 +105,12 @@ function smallLog(random: Random): SoundLog {
     timeUs += random.chance(0.3) ? 0 : random.int(1, 90_000_000);
     return { entries, endUs: timeUs };
   });
-  const stream = { group: random.pick(NAMES), machine: random.pick(NAMES), disk: random.pick(NAMES), epoch: random.int(1, 3) };
+  const stream = {
+    group: random.pick(NAMES),
+    machine: random.pick(NAMES),
+    disk: random.pick(NAMES),
+    epoch: random.int(1, 3),
+  };
   const options = { chunkBytes: random.pick([2 * KIB, 8 * KIB, 512 * KIB]), level: random.pick([1, 3]) };
   return encodeLog({ stream, diskSizeBytes: DISK_BYTES, segments, isSealed: random.chance(0.3), options });
 }
@@ -115,7 +124,8 @@ function largeLog(which: 'records' | 'chunks' | 'payload' | 'ids'): SoundLog {
         record: { kind: 'discard', timeUs, offsetBytes: ((i * 40_503) % 65_536) * 1024, lengthBytes: 512 },
       })),
     chunks: (): SegmentEntry[] => Array.from({ length: 512 }, (_, i) => write(timeUs, i * 4096, Buffer.alloc(512, i))),
-    payload: (): SegmentEntry[] => Array.from({ length: 12 }, (_, i) => write(timeUs, i * MIB, Buffer.alloc(MIB, i + 1))),
+    payload: (): SegmentEntry[] =>
+      Array.from({ length: 12 }, (_, i) => write(timeUs, i * MIB, Buffer.alloc(MIB, i + 1))),
     ids: (): SegmentEntry[] =>
       Array.from({ length: 5700 }, (_, i) => ({
         record: { kind: 'mark', timeUs, markKind: 'app', id: String(i).padStart(512, '.') },
@@ -126,7 +136,13 @@ function largeLog(which: 'records' | 'chunks' | 'payload' | 'ids'): SoundLog {
     { entries, endUs: timeUs + 1 },
     { entries: [], endUs: timeUs + 2 },
   ];
-  return encodeLog({ stream, diskSizeBytes: LARGE_DISK_BYTES, segments, isSealed: false, options: { chunkBytes: 512 * KIB } });
+  return encodeLog({
+    stream,
+    diskSizeBytes: LARGE_DISK_BYTES,
+    segments,
+    isSealed: false,
+    options: { chunkBytes: 512 * KIB },
+  });
 }
 
 const write = (timeUs: number, offsetBytes: number, data: Buffer): SegmentEntry => ({

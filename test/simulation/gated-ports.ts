@@ -89,6 +89,8 @@ export class Crash extends Error {
 export class CrashingGate implements Gate {
   readonly #atCall: number;
   readonly #side: 'before' | 'after';
+  /** The call whose answer it does not live to see; others may begin in between. */
+  #fatal: PortCall | undefined;
   /** Mutating calls so far. */
   calls = 0;
   dead = false;
@@ -100,12 +102,15 @@ export class CrashingGate implements Gate {
 
   before(call: PortCall): void {
     if (this.dead) throw new Crash(`dead before ${call.name}`);
-    if (MUTATING.has(call.name) && ++this.calls === this.#atCall && this.#side === 'before') this.#die(call);
+    if (!MUTATING.has(call.name)) return;
+    if (++this.calls !== this.#atCall) return;
+    if (this.#side === 'before') this.#die(call);
+    this.#fatal = call;
   }
 
   after(call: PortCall): void {
     if (this.dead) throw new Crash(`dead after ${call.name}`);
-    if (MUTATING.has(call.name) && this.calls === this.#atCall && this.#side === 'after') this.#die(call);
+    if (call === this.#fatal) this.#die(call);
   }
 
   #die(call: PortCall): void {

@@ -148,7 +148,7 @@ function requireMissed(
   facts: readonly { readonly data: Readonly<Record<string, unknown>> }[],
   expected: readonly ExpectedPoint[],
 ): void {
-  const { all, due } = lostMarks(world.log, expected.at(-1)?.cutUs ?? 0);
+  const { all, due } = lostMarks(world.log, expected.at(-1));
   const reported = facts.flatMap(({ data }) => (data['reason'] === 'mark-missing' ? [String(data['markId'])] : []));
   same('reports of lost marks', new Set(reported).size, reported.length);
   for (const mark of reported) require(all.has(mark), `${mark} is reported as lost`);

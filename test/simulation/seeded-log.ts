@@ -274,8 +274,14 @@ function placesOf({ lanes }: SeededLog, id: string): number[] {
   });
 }
 
-/** Marks with a hole that lie before the last cut, on some disk behind all initial copies: each must be reported. */
-export function lostMarks(log: SeededLog, lastCutUs: number): { readonly all: Set<string>; readonly due: Set<string> } {
+/**
+ * Marks with a hole. `due`: those that the last point's content lies behind, which must have been reported. A mark with nothing
+ * written behind it may wait at the boundary.
+ */
+export function lostMarks(
+  log: SeededLog,
+  last: ExpectedPoint | undefined,
+): { readonly all: Set<string>; readonly due: Set<string> } {
   const all = new Set<string>();
   const due = new Set<string>();
   const protectedUs = Math.max(...log.lanes.map((lane) => lane.entries[baseIndex(lane)]?.record.timeUs ?? 0));
@@ -283,11 +289,15 @@ export function lostMarks(log: SeededLog, lastCutUs: number): { readonly all: Se
     const places = placesOf(log, id);
     if (!places.includes(-1)) continue;
     all.add(id);
-    const times = log.lanes.flatMap(({ entries }, index) => {
+    const marks = log.lanes.flatMap(({ entries }, index) => {
       const place = places[index] ?? -1;
-      return place < 0 ? [] : [entries[place]?.record.timeUs ?? 0];
+      const timeUs = entries[place]?.record.timeUs;
+      if (timeUs === undefined) return [];
+      const behind = entries.slice(place, last?.through[index] ?? 0);
+      return [{ timeUs, isPassed: behind.some(({ record }) => record.kind === 'write' || record.kind === 'discard') }];
     });
-    if (times.length > 0 && times.every((timeUs) => timeUs >= protectedUs && timeUs < lastCutUs)) due.add(id);
+    const isProtected = marks.every(({ timeUs }) => timeUs >= protectedUs);
+    if (isProtected && marks.some(({ isPassed }) => isPassed)) due.add(id);
   }
   return { all, due };
 }
