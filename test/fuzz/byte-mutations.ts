@@ -68,5 +68,5 @@ export const BYTE_MUTATIONS: readonly (readonly [string, ByteMutation])[] = [
   ['bytes: duplicate', duplicateBlock],
   ['bytes: swap', swapBlocks],
   ['bytes: twice', (bytes) => Buffer.concat([bytes, bytes])],
-  ['bytes: nothing but noise', (bytes, _, random) => random.bytes(random.int(0, 600))],
+  ['bytes: nothing but noise', (_bytes, _other, random) => random.bytes(random.int(0, 600))],
 ];

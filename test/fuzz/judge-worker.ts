@@ -238,7 +238,7 @@ class Trial {
 const blobsOf = ({ segments }: SoundLog): ReadonlyMap<number, Buffer> =>
   new Map(segments.map(({ bytes }, index) => [index + 1, bytes]));
 
-const label = ({ kind, cutUs }: Pick<OraclePoint, 'kind' | 'cutUs'>): string => `${kind} ${cutUs}`;
+const label = ({ kind, cutUs }: { readonly kind: string; readonly cutUs: number }): string => `${kind} ${cutUs}`;
 
 const sameImages = (a: readonly Buffer[], b: readonly Buffer[]): boolean =>
   a.length === b.length && a.every((image, disk) => b[disk]?.equals(image) === true);

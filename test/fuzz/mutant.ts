@@ -34,15 +34,16 @@ export function mutate(log: SoundLog, sequence: number, random: Random): Mutant 
 }
 
 const OFTEN_SOUND = new Set([
-  ...[
-    'record: move range',
-    'record: move time',
-    'record: swap',
-    'record: change kind',
-    'record.markKind',
-    'texts: change',
-  ],
-  ...['body: other payload', 'body: level 19', 'write: grow', 'header: watermark'],
+  'record: move range',
+  'record: move time',
+  'record: swap',
+  'record: change kind',
+  'record.markKind',
+  'texts: change',
+  'body: other payload',
+  'body: level 19',
+  'write: grow',
+  'header: watermark',
 ]);
 
 /** One change by somebody who makes everything fit, of a kind that may well give another sound segment. */

@@ -2,7 +2,7 @@
  * A long run of the fuzzers: `npm run fuzz -- --mutants 100000`. Every seed is one mutant; what is found is printed with its seed, and
  * `npm run fuzz -- --level codec --seed 4711` replays that one alone. Exits 1 when something was found.
  */
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
 import { judgeCodec } from './judge-codec.ts';
 import { judgeWorker } from './judge-worker.ts';
 import { codecMutant } from './mutant.ts';
@@ -56,7 +56,7 @@ async function judge(level: Level, seed: number): Promise<void> {
   } catch (error) {
     findings++;
     say(`FOUND at level ${level}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    if (error instanceof Error && error.cause !== undefined) say(`  caused by ${String(error.cause)}`);
+    if (error instanceof Error && error.cause !== undefined) say(`  caused by ${inspect(error.cause)}`);
   }
   longestMs[level] = Math.max(longestMs[level], performance.now() - beganMs);
 }

@@ -68,7 +68,12 @@ export function placeOf(log: SoundLog, sequence: number): ReferencePlace {
   const previous = log.segments[sequence - 2]?.tail;
   const { epoch, group, machine, disk } = log.stream;
   return {
-    ...{ group, machine, disk, epoch, sequence, diskSizeBytes: log.diskSizeBytes },
+    group,
+    machine,
+    disk,
+    epoch,
+    sequence,
+    diskSizeBytes: log.diskSizeBytes,
     ...(previous !== undefined && { previous }),
     ...(log.isSealed && { master: MASTER }),
   };
