@@ -10,7 +10,7 @@ import type { Catalog } from '../catalog/catalog.ts';
 import { totalBytes, type ChangedExtent } from '../coalesce/change-list.ts';
 import { MAX_PUT_BYTES } from '../coalesce/requests.ts';
 import type { LogPosition } from '../drain/log-reader.ts';
-import { assert } from '../errors.ts';
+import { assert, TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName, diskLabel, type LogStream } from '../model/names.ts';
 import { isoFromUs } from '../model/time.ts';
@@ -93,9 +93,8 @@ export async function makePoint(options: MakePointOptions): Promise<Manifest> {
     signal,
   );
   if (created !== undefined) return manifest;
-  const existing = await findPoint(catalog, group, point, signal);
-  assert(existing !== undefined, `manifest ${point} exists and cannot be read`);
-  return requireSameCut(existing, disks);
+  // A request that an earlier attempt had given up has come through, and the changes list may be ours by now: look at both anew.
+  throw new TidemarkError('CONFLICT', `point ${point} was committed by an earlier attempt while it was being made`);
 }
 
 const digestAt = (position: LogPosition): string => (position.previous?.digest ?? Buffer.alloc(32)).toString('hex');

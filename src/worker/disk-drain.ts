@@ -161,9 +161,11 @@ export class DiskDrain {
     let payloadBytes = 0;
     for (;;) {
       const { position } = place;
+      const end = stopAtEnd(place.watermarkUs, place.baseCompleteUs, limits);
+      // Not into segments behind a boundary that is reached: its place in the log must not depend on how many are there by now.
+      if (end.at === 'boundary') return { parts, places, stop: end };
       const loaded = await this.#load(position, signal);
-      if (loaded === undefined)
-        return { parts, places, stop: stopAtEnd(place.watermarkUs, place.baseCompleteUs, limits) };
+      if (loaded === undefined) return { parts, places, stop: end };
       const { segment } = loaded;
       const isFull = payloadBytes + segment.payloadBytes > windowBytes;
       const isEnough = payloadBytes >= MIN_WINDOW_BYTES && !isSending();

@@ -64,10 +64,18 @@ const WHOLE: readonly (readonly [string, WholeDamage])[] = [
   ['other group', put(({ bystander }, sequence) => bytesOf(bystander.logs[0], sequence))],
   ['other epoch', put(({ victim, disk }, sequence) => bytesOf(ofEpoch(victim.logs[disk], 2), sequence))],
   ['other history', put(({ victim, disk }, sequence, random) => bytesOf(otherHistory(victim, disk, random), sequence))],
+  ['last byte', put(({ victim, disk }, sequence) => lastByteFlipped(bytesOf(victim.logs[disk], sequence)))],
   ['empty', put(() => Buffer.alloc(0))],
   ['giant', put(() => Buffer.alloc(16 * 1_048_576 + 1, 'TIDEMARK'))],
 ];
 export const WHOLE_DAMAGES: readonly string[] = WHOLE.map(([name]) => name);
+
+/** Damages the payload, where there is some. */
+function lastByteFlipped(bytes: Buffer): Buffer {
+  const copy = Buffer.from(bytes);
+  copy.writeUInt8(copy.readUInt8(copy.length - 1) ^ 0x80, copy.length - 1);
+  return copy;
+}
 
 function ofEpoch(log: SoundLog | undefined, epoch: number): SoundLog | undefined {
   if (log === undefined) return undefined;
@@ -84,7 +92,7 @@ export function anyDamage(scene: Scene, random: Random): Damage {
   if (log === undefined) throw new Error('the victim has such a disk');
   const blobs = new Map(log.segments.map(({ bytes }, index) => [index + 1, bytes]));
   const sequence = random.int(1, log.segments.length);
-  if (random.chance(0.25)) {
+  if (random.chance(0.3)) {
     const [name, damage] = random.pick(WHOLE);
     return { what: [name], sequence: damage(blobs, sequence, scene, random), blobs };
   }

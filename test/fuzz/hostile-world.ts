@@ -28,7 +28,13 @@ export interface GroupLogs {
 }
 
 /** Marks have one time on all disks, and none is lost: what a group makes of the others is for other tests. */
-const anyEvent = (random: Random): ModelEvent => ({
+const anyEvent = (random: Random): ModelEvent =>
+  random.chance(0.1) ? { ...plainEvent(random), ...WHOLE_DISK } : plainEvent(random);
+
+/** Buries all payload before it that is applied in the same window. */
+const WHOLE_DISK = { what: 'discard', sector: 0, sectors: DISK_BYTES / 512 } as const;
+
+const plainEvent = (random: Random): ModelEvent => ({
   gapUs: random.pick([0, 'boundary' as const, random.int(1, 40_000_000), random.int(40_000_000, 400_000_000)]),
   what: random.pick(['write', 'write', 'write', 'discard', 'mark']),
   sector: random.int(0, DISK_BYTES / 512 - 1),
@@ -137,8 +143,10 @@ export class HostileWorld {
   async points(group: string) {
     const manifests = await listPoints(this.storage.catalog, group, signal);
     return Promise.all(
-      manifests.map(async ({ point, kind, cutUs, mark, disks }) => ({
-        ...{ point, kind, cutUs, mark },
+      manifests.map(async ({ point, kind, cutUs, disks }) => ({
+        point,
+        kind,
+        cutUs,
         images: await Promise.all(
           disks.map(({ disk, snapshot }) =>
             this.storage.seeds.reader({ group, machine: MACHINE, disk }).read(snapshot, 0, DISK_BYTES, signal),

@@ -1,10 +1,11 @@
 /** What must be true of a worker that meets a damaged log, whatever the damage is. */
 import { TidemarkError } from '../../src/errors.ts';
+import { FIVE_MINUTES_US } from '../../src/model/time.ts';
 import type { GroupOutcome } from '../../src/worker/worker.ts';
 import { anyDamage, type Damage } from './damage.ts';
 import { anyGroup, BYSTANDER, HostileWorld, MACHINE, VICTIM, type GroupLogs } from './hostile-world.ts';
 import { Finding } from './judge-codec.ts';
-import { appPoints, areMarksRegular, crashPoints, readLog, replay, type OraclePoint, type ReadLog } from './oracle.ts';
+import { appPoints, areMarksRegular, crashPoints, readLog, replay, type ReadLog } from './oracle.ts';
 import { createRandom, type Random } from './random.ts';
 import type { SoundLog } from './sound-logs.ts';
 
@@ -154,16 +155,23 @@ class Trial {
     this.#require(error === undefined, `the cycle ended with ${String(error)}`, error);
     this.#requirePoints(points, this.#logs, areMarksRegular(this.#logs));
     const { disks } = await world.progress(VICTIM);
-    const isAtDefect = disks[this.#scene.disk]?.applied.sequence === defect?.sequence && defect !== undefined;
-    this.#require(needsResync === isAtDefect, needsResync ? 'a resync for nothing' : 'no resync at a defect');
+    const isAtDefect = defect !== undefined && disks[this.#scene.disk]?.applied.sequence === defect.sequence;
+    const isHeldUp = this.#isHeldUp(disks.map(({ applied }) => applied.sequence));
+    this.#require(!needsResync || isAtDefect, 'a resync for nothing');
+    this.#require(needsResync || defect === undefined || isHeldUp, 'no resync, and no other disk that is waited for');
     if (defect === undefined) return { end: 'sound', code: undefined };
     await this.#requireKeptLog(world, defect.sequence);
-    if (isAtDefect) return { end: 'resync', code: await this.#requireEvent(world, defect) };
-    const isOtherAtEnd = this.#logs.some(
-      (log, disk) => disk !== this.#scene.disk && (disks[disk]?.applied.sequence ?? 0) > log.soundThrough,
-    );
-    this.#require(isOtherAtEnd, 'the disk stopped before the defect, and none holds it up');
+    if (needsResync) return { end: 'resync', code: await this.#requireEvent(world, defect) };
     return { end: 'ahead', code: undefined };
+  }
+
+  /** Whether another disk is at the end of its log, before a boundary that the damaged one has reached. */
+  #isHeldUp(sequences: readonly number[]): boolean {
+    const boundaries = this.#logs.map(({ watermarkUs }) => Math.floor(watermarkUs / FIVE_MINUTES_US));
+    const reached = boundaries[this.#scene.disk] ?? 0;
+    return this.#logs.some(
+      ({ soundThrough }, disk) => (sequences[disk] ?? 0) > soundThrough && (boundaries[disk] ?? 0) < reached,
+    );
   }
 
   async #requireEvent(world: HostileWorld, defect: NonNullable<ReadLog['defect']>): Promise<string> {

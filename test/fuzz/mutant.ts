@@ -5,7 +5,7 @@ import { FIELD_MUTATIONS } from './field-mutations.ts';
 import { KEEPS_LENGTHS, PAYLOAD_MUTATIONS } from './payload-mutations.ts';
 import { createRandom, type Random } from './random.ts';
 import type { ReferencePlace } from './reference-reader.ts';
-import { anyLargeLog, anySmallLog, MASTER, placeOf, type SoundLog } from './sound-logs.ts';
+import { anyLargeKind, anySmallLog, largeLogOf, MASTER, placeOf, type LargeKind, type SoundLog } from './sound-logs.ts';
 
 export interface Mutant {
   readonly bytes: Buffer;
@@ -79,11 +79,31 @@ export interface CodecMutant extends Mutant {
 /** A mutant of a segment in the place of that segment, or of another one in its place. */
 export function codecMutant(seed: number): CodecMutant {
   const random = createRandom(seed);
-  const log = random.chance(1 / 400) ? anyLargeLog(random) : anySmallLog(random);
+  if (random.chance(1 / 250)) return atLimit(seed, random);
+  const log = anySmallLog(random);
   const sequence = random.int(1, log.segments.length);
   const place = reader(placeOf(log, sequence), random);
   if (random.chance(0.03)) return { seed, ...wholeSegment(log, random), place };
   return { seed, ...mutate(log, sequence, random), place };
+}
+
+/** The change that brings a large segment beyond the limit it stands at, or any other. */
+const BEYOND: Readonly<Record<LargeKind, string>> = {
+  records: 'record: repeat',
+  chunks: 'chunk: repeat',
+  payload: 'write: grow',
+  ids: 'table: grow',
+};
+
+function atLimit(seed: number, random: Random): CodecMutant {
+  const kind = anyLargeKind(random);
+  const log = largeLogOf(kind);
+  const place = placeOf(log, 1);
+  if (random.chance(0.5)) return { seed, ...mutate(log, 1, random), place };
+  const draft = draftOf(log, 1, false);
+  const [name, mutation] = STRUCTURE.find(([name]) => name === BEYOND[kind]) ?? random.pick(STRUCTURE);
+  mutation(draft, random);
+  return { seed, bytes: finish(draft, 'chunks', true), mutations: [kind, name], place };
 }
 
 /** Some readers know nothing of the segment before, and some have no key, or one that the log is not sealed with. */

@@ -121,7 +121,7 @@ function smallLog(random: Random): SoundLog {
 }
 
 /** As many records, chunks, payload or mark ids as a segment takes. */
-function largeLog(which: 'records' | 'chunks' | 'payload' | 'ids'): SoundLog {
+function largeLog(which: LargeKind): SoundLog {
   const timeUs = START_US;
   const entries = {
     records: (): SegmentEntry[] =>
@@ -130,7 +130,7 @@ function largeLog(which: 'records' | 'chunks' | 'payload' | 'ids'): SoundLog {
       })),
     chunks: (): SegmentEntry[] => Array.from({ length: 512 }, (_, i) => write(timeUs, i * 4096, Buffer.alloc(512, i))),
     payload: (): SegmentEntry[] =>
-      Array.from({ length: 12 }, (_, i) => write(timeUs, i * MIB, Buffer.alloc(MIB, i + 1))),
+      Array.from({ length: 24 }, (_, i) => write(timeUs, i * MIB, Buffer.alloc(512 * KIB, i + 1))),
     ids: (): SegmentEntry[] =>
       Array.from({ length: 5700 }, (_, i) => ({
         record: { kind: 'mark', timeUs, markKind: 'app', id: String(i).padStart(512, '.') },
@@ -170,7 +170,11 @@ export function anySmallLog(random: Random): SoundLog {
   return remembered(`small ${index}`, () => smallLog(createRandom(index)));
 }
 
-export function anyLargeLog(random: Random): SoundLog {
-  const which = random.pick(LARGE);
+/** What a large log has as much of as a segment takes. */
+export type LargeKind = (typeof LARGE)[number];
+
+export const anyLargeKind = (random: Random): LargeKind => random.pick(LARGE);
+
+export function largeLogOf(which: LargeKind): SoundLog {
   return remembered(which, () => largeLog(which));
 }

@@ -33,7 +33,7 @@ export class Child {
     child.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     this.ended = once(child, 'close').then(([code, signal]) => {
       running.delete(child);
-      return { code, signal } as Ended;
+      return { code, signal };
     });
   }
 

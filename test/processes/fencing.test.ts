@@ -101,7 +101,6 @@ it.each(MOMENTS)('keeps out an owner that was frozen at a %s: %s', async (name, 
   frozen.kill('SIGTERM');
   expect(await frozen.ended).toEqual({ code: 0, signal: null });
   expect(await web.footprint()).toEqual(before);
-  await web.requireAllRight();
 });
 
 it('ends an owner that drains once and was overtaken, with an error of its own', async () => {

@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { verifyPoints } from '../e2e/verify-points.ts';
 import { Operator } from '../support/cli.ts';
 import { expectedPoints, isoOf, type Shipment, usOf } from '../support/point-oracle.ts';
-import { RawStorage } from '../support/storage.ts';
+import { download, RawStorage } from '../support/storage.ts';
 import { expectations, TraceReplay } from '../support/trace-oracle.ts';
 import type { Services } from './services.ts';
 
@@ -12,6 +12,10 @@ export interface Status {
   readonly points: number;
   readonly messagesWaiting: number;
   readonly disks: readonly { readonly defect: { readonly code: string } | null }[];
+}
+
+interface Manifest {
+  readonly disks: readonly { readonly machine: string; readonly disk: string; readonly snapshot: string }[];
 }
 
 export class Protected {
@@ -65,13 +69,11 @@ export class Protected {
       for (const { snapshot } of await this.storage.snapshots(disk)) exist.push(`${disk}@${snapshot}`);
     }
     const named = new Set<string>();
-    for (const { id } of await this.operator.json<{ id: string }[]>('point', 'list', this.group)) {
-      const { manifest } = await this.operator.json<{
-        manifest: { disks: { machine: string; disk: string; snapshot: string }[] };
-      }>('point', 'show', this.group, id);
-      for (const { machine, disk, snapshot } of manifest.disks) {
-        named.add(`${this.group}/${machine}/${disk}@${snapshot}`);
-      }
+    const points = this.storage.catalog;
+    for await (const { name } of points.listBlobsFlat({ prefix: `points/${this.group}/` })) {
+      if (!name.endsWith('.json')) continue;
+      const { disks } = JSON.parse((await download(points.getBlobClient(name))).toString()) as Manifest;
+      for (const { machine, disk, snapshot } of disks) named.add(`${this.group}/${machine}/${disk}@${snapshot}`);
     }
     return { exist: exist.sort(), named: [...named].sort() };
   }

@@ -62,7 +62,8 @@ export function streamsOf(
         const markUs = timeUs + (disk === 0 ? 0 : event.skewUs);
         stream.push({ record: { kind: 'mark', timeUs: markUs, markKind: event.markKind, id } });
       }
-      timeUs += event.skewUs;
+      // No two marks share an instant on all disks: which one a disk lacks could then not be told from their times.
+      timeUs += event.skewUs + 1;
       continue;
     }
     const stream = streams[event.disk % diskCount];
