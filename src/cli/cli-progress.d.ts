@@ -15,6 +15,8 @@ declare module 'cli-progress' {
     hideCursor: boolean;
     clearOnComplete: boolean;
     gracefulExit: boolean;
+    /** Pads figures to one width, so that what follows them lines up. */
+    autopadding: boolean;
   }
   const classes: { readonly MultiBar: new (options: Partial<BarOptions>) => MultiBar };
   export default classes;

@@ -76,6 +76,7 @@ function barProgress(): StageProgress {
     hideCursor: true,
     clearOnComplete: false,
     gracefulExit: false,
+    autopadding: true,
   });
   const byStage = new Map<string, SingleBar>();
   return {

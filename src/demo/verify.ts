@@ -8,8 +8,8 @@ import type { SeedReader } from '../seed/seed-store.ts';
 import type { ExpectedPoint, PlainReplay } from './plain-replay.ts';
 
 /** Bytes of a point that are read at a time, and how many such reads run ahead. */
-const WINDOW_BYTES = 4 * MIB;
-const WINDOWS_IN_FLIGHT = 4;
+const WINDOW_BYTES = 16 * MIB;
+const WINDOWS_IN_FLIGHT = 2;
 
 export interface VerifiedPoint {
   readonly point: string;

@@ -7,9 +7,9 @@ import type { ByteRange, SeedReader } from '../seed/seed-store.ts';
 import { vhdFooter } from '../seed/vhd-footer.ts';
 import type { Manifest, ManifestDisk } from './manifest.ts';
 
-/** Bytes per download, and how many run at once (storage streams best with about four). */
-const READ_BYTES = 4 * MIB;
-const READS_IN_FLIGHT = 4;
+/** Bytes per download, and how many run at once: 32 MiB in memory, and few requests. */
+const READ_BYTES = 16 * MIB;
+const READS_IN_FLIGHT = 2;
 
 /**
  * `selector` is a disk id, or `machine/disk` where machines of a group share disk ids.

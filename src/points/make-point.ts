@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Catalog } from '../catalog/catalog.ts';
+import { readDocument } from '../catalog/documents.ts';
 import { totalBytes, type ChangedExtent } from '../coalesce/change-list.ts';
 import { MAX_PUT_BYTES } from '../coalesce/requests.ts';
 import type { LogPosition } from '../drain/log-reader.ts';
@@ -16,8 +17,7 @@ import { catalogName, diskLabel, type LogStream } from '../model/names.ts';
 import { isoFromUs } from '../model/time.ts';
 import type { SeedDisk, SeedReader, SnapshotInfo, SnapshotMetadata } from '../seed/seed-store.ts';
 import { encodeChanges } from './changes-file.ts';
-import { pointId, type Cut, type Manifest, type ManifestDisk } from './manifest.ts';
-import { findPoint } from './point-store.ts';
+import { manifestSchema, pointId, type Cut, type Manifest, type ManifestDisk } from './manifest.ts';
 
 /** Disks whose snapshots are taken at the same time; one blob has one at a time. */
 const DISKS_AT_ONCE = 8;
@@ -44,6 +44,8 @@ export interface MakePointOptions {
   readonly previousPoint: string | null;
   /** Wall-clock time, for people only. */
   readonly createdAtUs: number;
+  /** @throws TidemarkError OWNERSHIP_LOST unless the group is still this owner's */
+  readonly confirm: (signal: AbortSignal) => Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -51,11 +53,13 @@ export interface MakePointOptions {
 export async function makePoint(options: MakePointOptions): Promise<Manifest> {
   const { catalog, group, cut, disks, signal } = options;
   const point = pointId(cut);
-  const committed = await findPoint(catalog, group, point, signal);
+  const committed = await readDocument(catalog, catalogName.manifest(group, point), manifestSchema, signal);
   if (committed !== undefined) {
-    requireSameCut(committed, disks);
-    if (await isWhole(committed, options)) return committed;
-    await catalog.delete(catalogName.manifest(group, point), undefined, signal);
+    requireSameCut(committed.value, disks);
+    if (await isWhole(committed.value, options)) return committed.value;
+    // With its ETag: a later owner may have made it again by now.
+    const deleted = await catalog.delete(catalogName.manifest(group, point), committed.etag, signal);
+    if (deleted === 'changed') throw new TidemarkError('CONFLICT', `point ${point} is made by somebody else`);
   }
 
   const snapshots = await mapAll(disks, DISKS_AT_ONCE, signal, (disk, either) =>
@@ -67,7 +71,7 @@ export async function makePoint(options: MakePointOptions): Promise<Manifest> {
   const changes = encodeChanges(
     disks.map(({ stream }, index) => ({ machine: stream.machine, disk: stream.disk, extents: extents[index] ?? [] })),
   );
-  await putBlob(catalog, catalogName.changes(group, point), changes, signal);
+  await putChanges(options, catalogName.changes(group, point), changes);
 
   const manifest: Manifest = {
     version: 1,
@@ -113,7 +117,7 @@ function diskAt({ stream, sizeBytes, changes, position }: DiskAtCut): Omit<Manif
 }
 
 /** One log gives one content per cut: a manifest of the same id with another place in the log is a defect, never a second truth. */
-function requireSameCut(manifest: Manifest, disks: readonly DiskAtCut[]): Manifest {
+function requireSameCut(manifest: Manifest, disks: readonly DiskAtCut[]): void {
   for (const disk of disks) {
     const ours = diskAt(disk);
     const theirs = manifest.disks.find((d) => d.machine === ours.machine && d.disk === ours.disk);
@@ -126,7 +130,6 @@ function requireSameCut(manifest: Manifest, disks: readonly DiskAtCut[]): Manife
       `point ${manifest.point} exists with another cut of ${diskLabel(disk.stream)}`,
     );
   }
-  return manifest;
 }
 
 /**
@@ -199,10 +202,14 @@ async function checksumOf(
   return checksum;
 }
 
-/** Writes a blob whatever was there: an interrupted attempt may have cut the same extents differently. */
-async function putBlob(catalog: Catalog, name: string, bytes: Buffer, signal: AbortSignal): Promise<void> {
+/**
+ * Writes the list whatever was there: an interrupted attempt may have cut the same extents differently. Confirming between reading the
+ * ETag and replacing keeps an owner that was thrown out from replacing what its successor has written.
+ */
+async function putChanges({ catalog, confirm, signal }: MakePointOptions, name: string, bytes: Buffer): Promise<void> {
   if ((await catalog.create(name, bytes, signal)) !== undefined) return;
   const existing = await catalog.read(name, signal);
+  await confirm(signal);
   const replaced = existing && (await catalog.replace(name, bytes, existing.etag, undefined, signal));
-  assert(replaced !== undefined, `${name} is written by its group's owner only`);
+  if (replaced === undefined) throw new TidemarkError('CONFLICT', `${name} was changed while its point was being made`);
 }

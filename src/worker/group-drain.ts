@@ -197,6 +197,7 @@ export class GroupDrain {
       // The first point of an epoch begins anew: its changes count from an empty disk.
       previousPoint: disks.every(({ drain }) => drain.snapshot === null) ? null : (progress.newestPoint?.id ?? null),
       createdAtUs: ports.clock.nowUs(),
+      confirm: (either) => this.#owned.lease.renew(either),
       signal,
     });
     const listed = manifests.findIndex(({ point }) => point === manifest.point); // committed before a crash

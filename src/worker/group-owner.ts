@@ -6,13 +6,14 @@
  */
 import { RateLimit } from '../apply/rate-limit.ts';
 import { SeedWriter } from '../apply/seed-writer.ts';
-import type { Lease } from '../catalog/catalog.ts';
+import type { Catalog, Lease } from '../catalog/catalog.ts';
 import { createDocument, readDocument } from '../catalog/documents.ts';
 import { getGroup, type GroupDocument } from '../catalog/groups.ts';
 import { LogReader } from '../drain/log-reader.ts';
 import { readChangesBetween } from '../drain/read-tables.ts';
 import { assert, TidemarkError } from '../errors.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
+import { stampFromUs } from '../model/time.ts';
 import type { Manifest } from '../points/manifest.ts';
 import { listPoints } from '../points/point-store.ts';
 import type { SeedDisk, SnapshotInfo } from '../seed/seed-store.ts';
@@ -83,6 +84,7 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
     assert(stored !== undefined, `${name} was there when its lease was taken`);
     await requireCurrent(document, ports, signal);
     const manifests = await listPoints(ports.catalog, group, signal);
+    await sweepChanges(ports.catalog, group, manifests, signal);
     const disks: OwnedDisk[] = [];
     for (const [index, disk] of wanted.entries()) {
       const known = stored.value.disks.find((other) => isSameEpoch(other, disk));
@@ -212,6 +214,25 @@ async function sweepOrphans(
     else await seed.deleteSnapshot(info.snapshot, signal);
   }
   return adoptable;
+}
+
+/**
+ * Changes lists without a manifest from before the newest point: what a prune had still to delete, or what came through after it of a
+ * request that had been given up. A later one belongs to a point that is being made.
+ */
+async function sweepChanges(
+  catalog: Catalog,
+  group: string,
+  manifests: readonly Manifest[],
+  signal: AbortSignal,
+): Promise<void> {
+  const newestCutUs = manifests.at(-1)?.cutUs ?? 0;
+  const before = `${catalogName.points(group)}${stampFromUs(newestCutUs)}`;
+  const listed = new Set(manifests.map(({ point }) => catalogName.changes(group, point)));
+  for (const name of await catalog.list(catalogName.points(group), signal)) {
+    if (!name.endsWith('.changes') || name >= before || listed.has(name)) continue;
+    await catalog.delete(name, undefined, signal);
+  }
 }
 
 const snapshotKey = (disk: { machine: string; disk: string; snapshot: string }): string =>

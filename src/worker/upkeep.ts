@@ -87,7 +87,8 @@ export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOpt
     const { stream } = disk.drain;
     const cut = contained.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk);
     if (cut === undefined || cut.epoch !== stream.epoch) continue;
-    const through = cut.sequence - 2;
+    // A point that is committed and not yet noted does not count: until then the place of the one before it is what counts.
+    const through = Math.min(cut.sequence, disk.cut.sequence) - 2;
     const sequences = Array.from(
       { length: Math.max(0, through - disk.trimmedThrough) },
       (_, i) => disk.trimmedThrough + 1 + i,

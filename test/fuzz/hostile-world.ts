@@ -23,7 +23,6 @@ const signal = new AbortController().signal;
 export interface GroupLogs {
   readonly group: string;
   readonly logs: readonly SoundLog[];
-  readonly streams: readonly (readonly ModelEntry[])[];
   readonly endUs: number;
 }
 
@@ -72,7 +71,7 @@ export function anyGroup(group: string, random: Random, shape: { diskCount: numb
       options: { chunkBytes: random.pick([4096, 65_536, 524_288]) },
     }),
   );
-  return { group, logs, streams, endUs };
+  return { group, logs, endUs };
 }
 
 export class HostileWorld {

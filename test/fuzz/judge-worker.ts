@@ -6,7 +6,7 @@ import { anyDamage, type Damage } from './damage.ts';
 import { anyGroup, BYSTANDER, HostileWorld, MACHINE, VICTIM, type GroupLogs } from './hostile-world.ts';
 import { Finding } from './judge-codec.ts';
 import { appPoints, areMarksRegular, crashPoints, readLog, replay, type ReadLog } from './oracle.ts';
-import { createRandom, type Random } from './random.ts';
+import { createRandom } from './random.ts';
 import type { SoundLog } from './sound-logs.ts';
 
 export interface WorkerVerdict {
@@ -30,12 +30,17 @@ export async function judgeWorker(seed: number): Promise<WorkerVerdict> {
   const bystander = anyGroup(BYSTANDER, random, { diskCount: 1, isSealed });
   const disk = random.int(0, victim.logs.length - 1);
   const damage = anyDamage({ victim, bystander, disk }, random);
-  const trial = new Trial(seed, { victim, bystander, disk, damage });
-  if (trial.leaps) return { end: 'leap', code: undefined, what: damage.what };
-  return trial.run(random);
+  return judgeScene(seed, { victim, bystander, disk, damage }, random.chance(0.5));
 }
 
-interface Scene {
+/** @param isLate whether the worker runs once before the damaged segment and what follows it are there. @throws Finding */
+export async function judgeScene(seed: number, scene: Scene, isLate: boolean): Promise<WorkerVerdict> {
+  const trial = new Trial(seed, scene);
+  if (trial.leaps) return { end: 'leap', code: undefined, what: scene.damage.what };
+  return trial.run(isLate);
+}
+
+export interface Scene {
   readonly victim: GroupLogs;
   readonly bystander: GroupLogs;
   readonly disk: number;
@@ -60,12 +65,11 @@ class Trial {
     return this.#logs.some(({ watermarkUs }) => watermarkUs > this.#scene.victim.endUs + LONGEST_LEAP_US);
   }
 
-  async run(random: Random): Promise<WorkerVerdict> {
+  async run(isLate: boolean): Promise<WorkerVerdict> {
     const { victim, bystander, damage } = this.#scene;
     const world = await HostileWorld.create([victim, bystander]);
     for (const log of bystander.logs) await world.putAll(log);
     let early: Points = [];
-    const isLate = random.chance(0.5);
     if (isLate) {
       await this.#put(world, (sequence) => sequence < damage.sequence);
       this.#require(

@@ -79,7 +79,7 @@ export interface CodecMutant extends Mutant {
 /** A mutant of a segment in the place of that segment, or of another one in its place. */
 export function codecMutant(seed: number): CodecMutant {
   const random = createRandom(seed);
-  if (random.chance(1 / 250)) return atLimit(seed, random);
+  if (random.chance(1 / 150)) return atLimit(seed, random);
   const log = anySmallLog(random);
   const sequence = random.int(1, log.segments.length);
   const place = reader(placeOf(log, sequence), random);
@@ -99,7 +99,7 @@ function atLimit(seed: number, random: Random): CodecMutant {
   const kind = anyLargeKind(random);
   const log = largeLogOf(kind);
   const place = placeOf(log, 1);
-  if (random.chance(0.5)) return { seed, ...mutate(log, 1, random), place };
+  if (random.chance(0.3)) return { seed, ...mutate(log, 1, random), place };
   const draft = draftOf(log, 1, false);
   const [name, mutation] = STRUCTURE.find(([name]) => name === BEYOND[kind]) ?? random.pick(STRUCTURE);
   mutation(draft, random);

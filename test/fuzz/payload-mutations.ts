@@ -86,7 +86,7 @@ const growWrite: Mutation = (draft, random) => {
   );
   if (body === undefined || draft.chunkCount === 0 || writes.length === 0) return false;
   const entryAt = chunkEntryAt(draft, 0);
-  const more = 512 * random.pick([1, 2, 2048, 2049]);
+  const more = 512 * random.pick([1, 1, 2, 2048, 2049]);
   const at = writes[0] ?? 0;
   const length = draft.table.readUInt32LE(at + RECORD.lengthBytes) + more;
   const raw = draft.table.readUInt32LE(entryAt + CHUNK.rawBytes) + more;
