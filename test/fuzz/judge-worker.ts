@@ -51,7 +51,7 @@ class Trial {
   readonly #seed: number;
   readonly #scene: Scene;
   /** The victim's logs as the reference reader sees them. */
-  readonly #logs: readonly ReadLog[];
+  #logs: readonly ReadLog[];
 
   constructor(seed: number, scene: Scene) {
     this.#seed = seed;
@@ -83,6 +83,7 @@ class Trial {
     await this.#requireBystander(world, outcomes.get(BYSTANDER));
     const points = await world.points(VICTIM);
     this.#requireKept(early, points);
+    await this.#passBuried(world);
     await this.#requireSeeds(world);
     const verdict = await this.#requireVictim(world, outcomes.get(VICTIM), points);
     await this.#requireSame(world, points);
@@ -118,6 +119,19 @@ class Trial {
       const now = points.find((other) => other.point === point);
       this.#require(now !== undefined && sameImages(now.images, images), `point ${point} is gone or changed`);
     }
+  }
+
+  /**
+   * Payload that later records of a window bury is verified and not unpacked. A writer who makes the checksums fit can thus hide
+   * there what cannot be unpacked; the disk goes on, and none of it may be seen anywhere.
+   */
+  async #passBuried(world: HostileWorld): Promise<void> {
+    const { victim, disk, damage } = this.#scene;
+    const applied = (await world.progress(VICTIM)).disks[disk]?.applied;
+    const log = victim.logs[disk];
+    if (log === undefined || applied === undefined || applied.sequence <= (this.#logs[disk]?.soundThrough ?? 0) + 1)
+      return;
+    this.#logs = this.#logs.map((read, index) => (index === disk ? readLog(log, damage.blobs, false) : read));
   }
 
   /** Each seed holds exactly what lies before its place in the log, and that is sound. */

@@ -13,8 +13,8 @@ export interface ReadLog {
   readonly defect: { readonly sequence: number; readonly codes: ReadonlySet<string> } | undefined;
 }
 
-/** Through the last sound segment. */
-export function readLog(log: SoundLog, blobs: ReadonlyMap<number, Buffer>): ReadLog {
+/** Through the last sound segment. `unpacks: false`: as one reads who needs no payload that cannot be unpacked. */
+export function readLog(log: SoundLog, blobs: ReadonlyMap<number, Buffer>, unpacks = true): ReadLog {
   const entries: ReferenceEntry[] = [];
   const recordsBefore: number[] = [];
   const last = Math.max(0, ...blobs.keys());
@@ -29,9 +29,10 @@ export function readLog(log: SoundLog, blobs: ReadonlyMap<number, Buffer>): Read
     const bytes = blobs.get(sequence);
     if (bytes === undefined) return sequence > last ? read() : read(new Set(['LOG_SEQUENCE_GAP']));
     const judged = judge(bytes, { ...place, sequence, ...(previous !== undefined && { previous }) });
-    if ('codes' in judged) return read(judged.codes);
-    for (const entry of judged.sound.entries) entries.push(entry);
-    previous = judged.sound.tail;
+    const segment = 'sound' in judged ? judged.sound : unpacks ? undefined : judged.unpacked;
+    if (segment === undefined) return read('codes' in judged ? judged.codes : undefined);
+    for (const entry of segment.entries) entries.push(entry);
+    previous = segment.tail;
     watermarkUs = previous.endTimeUs;
   }
 }

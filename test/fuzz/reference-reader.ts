@@ -41,7 +41,20 @@ export interface ReferenceSegment {
   readonly entries: readonly ReferenceEntry[];
 }
 
-export type Judgement = { readonly sound: ReferenceSegment } | { readonly codes: ReadonlySet<string> };
+export type Judgement =
+  | { readonly sound: ReferenceSegment }
+  | {
+      readonly codes: ReadonlySet<string>;
+      /**
+       * When all checksums hold and only payload cannot be unpacked: the segment with {@link POISON} in its place. Whoever needs none of that
+       * payload, since later records bury it, cannot know.
+       */
+      readonly unpacked?: ReferenceSegment;
+    };
+
+/** What stands for payload that cannot be had; nobody may write it to a disk. */
+const POISON = 0xe5;
+const UNPACKING = new Set(['LOG_CHUNK_SEAL', 'LOG_CHUNK_CODEC', 'LOG_CHUNK_SIZE']);
 
 const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
 
@@ -52,14 +65,11 @@ export function judge(bytes: Buffer, place: ReferencePlace): Judgement {
     checkLengthsAndSeal(bytes, header, place.master);
     const chunks = readChunks(bytes, header);
     const entries = placePayload(readRecords(bytes, header), chunks);
-    const payload = readPayload(bytes, header, { chunks, place });
-    return {
-      sound: soundSegment(
-        bytes,
-        header,
-        entries.map((entry) => withData(entry, payload)),
-      ),
-    };
+    const { payload, codes } = readPayload(bytes, header, { chunks, place });
+    const withPayload = entries.map((entry) => withData(entry, payload));
+    const segment = soundSegment(bytes, header, withPayload);
+    if (codes.size === 0) return { sound: segment };
+    return [...codes].every((code) => UNPACKING.has(code)) ? { codes, unpacked: segment } : { codes };
   } catch (error) {
     if (error instanceof Defects) return { codes: error.codes };
     throw error;
@@ -242,27 +252,26 @@ function readPayload(
   bytes: Buffer,
   header: Header,
   { chunks, place }: { readonly chunks: readonly Chunk[]; readonly place: ReferencePlace },
-): readonly Buffer[] {
+): { readonly payload: readonly Buffer[]; readonly codes: ReadonlySet<string> } {
   const payload: Buffer[] = [];
+  const codes = new Set<string>();
   const salt = bytes.subarray(128, 144);
   const key =
     place.master === undefined
       ? undefined
       : Buffer.from(hkdfSync('sha256', place.master, salt, 'tidemark segment v1', 32));
-  stage((when) => {
-    for (const [index, chunk] of chunks.entries()) {
-      const stored = bytes.subarray(chunk.offsetBytes, chunk.offsetBytes + chunk.storedBytes);
-      const body = !sha256(stored).equals(chunk.sha256)
-        ? 'LOG_CHUNK_CHECKSUM'
-        : key === undefined
-          ? stored
-          : open(key, stored, { header, index });
-      const raw = typeof body === 'string' ? body : inflate(body, chunk.rawBytes);
-      if (typeof raw === 'string') for (const code of raw.split(' ')) when(true, code);
-      else payload.push(raw);
-    }
-  });
-  return payload;
+  for (const [index, chunk] of chunks.entries()) {
+    const stored = bytes.subarray(chunk.offsetBytes, chunk.offsetBytes + chunk.storedBytes);
+    const body = !sha256(stored).equals(chunk.sha256)
+      ? 'LOG_CHUNK_CHECKSUM'
+      : key === undefined
+        ? stored
+        : open(key, stored, { header, index });
+    const raw = typeof body === 'string' ? body : inflate(body, chunk.rawBytes);
+    if (typeof raw === 'string') for (const code of raw.split(' ')) codes.add(code);
+    payload.push(typeof raw === 'string' ? Buffer.alloc(chunk.rawBytes, POISON) : raw);
+  }
+  return { payload, codes };
 }
 
 function open(key: Buffer, stored: Buffer, { header, index }: { header: Header; index: number }): Buffer | string {

@@ -92,7 +92,8 @@ it('an idle owner does not go on from what it remembers', async () => {
   await vi.waitFor(async () => expect((await web.status()).points).toBe(3), BOUND);
   await services().keepIndex();
   await web.operator.ok(...web.ship('25'));
-  await vi.waitFor(async () => expect((await web.status()).points).toBe(7), BOUND);
+  // The messages leave last: then nothing of the owner is under way.
+  await vi.waitFor(async () => expect(await web.status()).toMatchObject({ points: 7, messagesWaiting: 0 }), BOUND);
   await services().rollBack();
   expect((await web.status()).points).toBe(3);
   await web.operator.ok(...web.ship());

@@ -5,6 +5,8 @@ export interface PortCall {
   /** Such as `seed.putPages`, `catalog.create`, `log.delete`, `topic.send`. */
   readonly name: string;
   readonly args: readonly unknown[];
+  /** For a call of a seed or a lease: the call that opened it. */
+  readonly opener?: PortCall;
 }
 
 export interface Gate {
@@ -45,20 +47,21 @@ const INNER: Readonly<Record<string, string>> = {
   'catalog.takeLease': 'lease',
 };
 
-function intercepted<T extends object>(port: T, role: string, around: Around): T {
+function intercepted<T extends object>(port: T, role: string, around: Around, opener?: PortCall): T {
   return new Proxy(port, {
     get(target, key) {
       const member: unknown = Reflect.get(target, key, target);
       if (typeof member !== 'function') return member;
       const name = `${role}.${String(key)}`;
       const inner = INNER[name];
-      const wrap = (result: unknown): unknown =>
-        inner !== undefined && typeof result === 'object' && result !== null
-          ? intercepted(result, inner, around)
-          : result;
       return (...args: unknown[]): unknown => {
+        const call: PortCall = { name, args, ...(opener !== undefined && { opener }) };
+        const wrap = (result: unknown): unknown =>
+          inner !== undefined && typeof result === 'object' && result !== null
+            ? intercepted(result, inner, around, call)
+            : result;
         if (name === 'seeds.reader') return wrap(member.apply(target, args));
-        return around({ name, args }, async (given) => member.apply(target, [...given])).then(wrap);
+        return around(call, async (given) => member.apply(target, [...given])).then(wrap);
       };
     },
   });

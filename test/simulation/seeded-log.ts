@@ -10,7 +10,7 @@ const SECTOR = 512;
 /** All writes of a log lie in so many sectors, so that they meet; the rest of the disk stays empty. */
 const ARENA_SECTORS = 64;
 /** Random payload of all seeds. zstd cannot shorten it, so nothing is decompressed in the thread pool, whose order no seed decides. */
-const POOL = createCipheriv('aes-128-ctr', Buffer.alloc(16, 7), Buffer.alloc(16)).update(Buffer.alloc(4 * 1024 * 1024));
+export const NOISE = createCipheriv('aes-128-ctr', Buffer.alloc(16, 7), Buffer.alloc(16)).update(Buffer.alloc(4 * 1024 * 1024));
 
 export interface ModelDisk {
   readonly machine: string;
@@ -158,8 +158,8 @@ class LogWriter {
   }
 
   #write(index: number, offsetBytes: number, lengthBytes: number): void {
-    if (this.#poolAt + lengthBytes > POOL.length) this.#poolAt = 0;
-    const data = POOL.subarray(this.#poolAt, this.#poolAt + lengthBytes);
+    if (this.#poolAt + lengthBytes > NOISE.length) this.#poolAt = 0;
+    const data = NOISE.subarray(this.#poolAt, this.#poolAt + lengthBytes);
     this.#poolAt += lengthBytes;
     this.streams[index]?.push({
       record: { kind: 'write', timeUs: this.#timeAt(index), offsetBytes, lengthBytes },
