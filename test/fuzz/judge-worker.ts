@@ -173,23 +173,27 @@ class Trial {
     this.#require(error === undefined, `the cycle ended with ${String(error)}`, error);
     this.#requirePoints(points, this.#logs, areMarksRegular(this.#logs));
     const { disks } = await world.progress(VICTIM);
-    const isAtDefect = defect !== undefined && disks[this.#scene.disk]?.applied.sequence === defect.sequence;
-    const isHeldUp = this.#isHeldUp(disks.map(({ applied }) => applied.sequence));
-    this.#require(!needsResync || isAtDefect, 'a resync for nothing');
-    this.#require(needsResync || defect === undefined || isHeldUp, 'no resync, and no other disk that is waited for');
+    this.#require(!needsResync || this.#isAtDefect(disks[this.#scene.disk]?.applied), 'a resync for nothing');
+    const isReported = needsResync || defect === undefined || this.#isHeldUp();
+    this.#require(isReported, 'no resync, and no other disk that is waited for');
     if (defect === undefined) return { end: 'sound', code: undefined };
     await this.#requireKeptLog(world, defect.sequence);
     if (needsResync) return { end: 'resync', code: await this.#requireEvent(world, defect) };
     return { end: 'ahead', code: undefined };
   }
 
-  /** Whether another disk is at the end of its log, before a boundary that the damaged one has reached. */
-  #isHeldUp(sequences: readonly number[]): boolean {
+  /** At the bad segment, or at an app mark that the group cannot judge without it. */
+  #isAtDefect(applied: { readonly sequence: number; readonly record: number } | undefined): boolean {
+    const log = this.#logs[this.#scene.disk];
+    if (log?.defect === undefined || applied === undefined) return false;
+    const next = log.entries[(log.recordsBefore[applied.sequence - 1] ?? 0) + applied.record];
+    return applied.sequence === log.defect.sequence || next?.mark?.kind === 'app';
+  }
+
+  /** Whether another disk's log ends before a boundary that the damaged one has reached. */
+  #isHeldUp(): boolean {
     const boundaries = this.#logs.map(({ watermarkUs }) => Math.floor(watermarkUs / FIVE_MINUTES_US));
-    const reached = boundaries[this.#scene.disk] ?? 0;
-    return this.#logs.some(
-      ({ soundThrough }, disk) => (sequences[disk] ?? 0) > soundThrough && (boundaries[disk] ?? 0) < reached,
-    );
+    return Math.min(...boundaries) < (boundaries[this.#scene.disk] ?? 0);
   }
 
   async #requireEvent(world: HostileWorld, defect: NonNullable<ReadLog['defect']>): Promise<string> {

@@ -17,14 +17,16 @@ import { NOISE } from './seeded-log.ts';
 
 const signal = new AbortController().signal;
 const HEALTHY = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
-const LENGTH_MS = 32 * MINUTE_MS;
-const SHIP_EVERY_MS = 10 * SECOND_MS;
+const LENGTH_MS = 12 * MINUTE_MS;
+const SHIP_EVERY_MS = 20 * SECOND_MS;
 const USUAL_MS = 5;
 
 /** What a call of a group in trouble comes to: how long it takes, and whether it fails then. */
 interface Trouble {
   readonly takesMs: number;
   readonly fails: boolean;
+  /** Only these calls; all of them when left out. */
+  readonly only?: string;
 }
 
 function groupOf({ args: [first], opener }: PortCall): string {
@@ -84,11 +86,11 @@ class Fleet {
     const delays = [...this.receivedMs]
       .filter(([cut, atMs]) => HEALTHY.some((group) => cut.startsWith(`${group} `)) && atMs < LENGTH_MS - MINUTE_MS)
       .map(([cut, atMs]) => (this.madeMs.get(cut) ?? Number.POSITIVE_INFINITY) - atMs);
-    expect(delays.length).toBeGreaterThanOrEqual(6 * HEALTHY.length);
+    expect(delays.length).toBeGreaterThanOrEqual(2 * HEALTHY.length);
     return Math.max(...delays);
   }
 
-  /** Every ten seconds a segment up to now. */
+  /** Again and again a segment up to now. */
   #ship(group: string, disk: string): void {
     const shipper = new ModelShipper({ group, machine: 'm', disk, epoch: 1 }, this.storage.logUpload);
     let throughUs = START_US;
@@ -108,22 +110,23 @@ class Fleet {
     new Promise((resolve, reject) => {
       this.calls++;
       const abort = call.args.at(-1) as AbortSignal;
-      const trouble = this.troubles.get(groupOf(call));
+      const known = this.troubles.get(groupOf(call));
+      const trouble = known?.only === undefined || known.only === call.name ? known : undefined;
       const onAbort = (): void => reject(abort.reason as Error);
       if (abort.aborted) return onAbort();
       abort.addEventListener('abort', onAbort, { once: true });
       this.scheduler.after(trouble?.takesMs ?? USUAL_MS, () => {
         abort.removeEventListener('abort', onAbort);
         if (trouble?.fails === true) return reject(new TidemarkError('STORAGE_UNAVAILABLE', 'in trouble'));
-        perform(call.args).then((result) => {
-          this.#note(call);
-          resolve(result);
-        }, reject);
+        perform(call.args)
+          .finally(() => this.#note(call))
+          .then(resolve, reject);
       });
     });
 
   #note({ name, args }: PortCall): void {
-    if (name !== 'catalog.create' || !String(args[0]).endsWith('.json') || !String(args[0]).startsWith('points/')) return;
+    if (name !== 'catalog.create' || !String(args[0]).endsWith('.json') || !String(args[0]).startsWith('points/'))
+      return;
     const { group, cutUs } = JSON.parse(String(args[1])) as { group: string; cutUs: number };
     this.madeMs.set(`${group} ${cutUs}`, this.scheduler.nowMs);
   }
@@ -151,18 +154,26 @@ class Fleet {
   }
 }
 
-describe('groups that do not hold up others', () => {
-  it.each([
-    ['nobody in trouble', {}],
-    ['one fails at every call', { broken: { takesMs: 1000, fails: true } }],
-    ['one takes long for every call', { slow: { takesMs: 1000, fails: false } }],
-    ['one of each', { broken: { takesMs: 3000, fails: true }, slow: { takesMs: 1000, fails: false } }],
-    ['one that does not come to an end', { stuck: { takesMs: 25_000, fails: false } }],
-  ])('%s', async (_name, troubles) => {
+/** Two looks of two seconds each, and the work itself. */
+const PROMPT_MS = 5 * SECOND_MS;
+const SLOW_WRITE_MS = 15 * SECOND_MS;
+
+describe('a group is not delayed by', () => {
+  it.each<[string, Readonly<Record<string, Trouble>>, number]>([
+    ['healthy ones', {}, PROMPT_MS],
+    ['one that fails at every call', { broken: { takesMs: 1000, fails: true } }, PROMPT_MS],
+    ['one whose calls take long', { slow: { takesMs: 1000, fails: false } }, PROMPT_MS],
+    ['one of each', { broken: { takesMs: 3000, fails: true }, slow: { takesMs: 1000, fails: false } }, PROMPT_MS],
+    ['one that does not come to an end', { stuck: { takesMs: 25_000, fails: false } }, PROMPT_MS],
+    // Its writes may take all that the account allows at once, so others wait for at most two of them.
+    [
+      'one whose page writes take long, by more than two of them',
+      { slow: { takesMs: SLOW_WRITE_MS, fails: false, only: 'seed.putPages' } },
+      PROMPT_MS + 2 * SLOW_WRITE_MS,
+    ],
+  ])('%s', async (_name, troubles, withinMs) => {
     const fleet = new Fleet(troubles);
     await fleet.run();
-    const worst = fleet.worstDelayMs();
-    process.stdout.write(`${_name}: ${worst} ms ${fleet.calls} calls ${fleet.scheduler.steps} steps\n`);
-    expect(worst).toBeLessThanOrEqual(5 * SECOND_MS);
+    expect(fleet.worstDelayMs()).toBeLessThanOrEqual(withinMs);
   });
 });

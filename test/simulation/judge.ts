@@ -17,8 +17,22 @@ const signal = new AbortController().signal;
 export async function judge(world: SeededWorld, policy: Partial<Policy>): Promise<{ readonly kept: number }> {
   const manifests = await world.manifests();
   const plan = planPrune(world.expected, parsePolicy(policy), { holds: [], nowUs: 0 });
-  same('points', idsOf(manifests), plan.keep.map(({ id }) => id).toSorted().join(' '));
-  same('points ever made', idsOf([...world.committed.values()]), world.expected.map(({ id }) => id).toSorted().join(' '));
+  same(
+    'points',
+    idsOf(manifests),
+    plan.keep
+      .map(({ id }) => id)
+      .toSorted()
+      .join(' '),
+  );
+  same(
+    'points ever made',
+    idsOf([...world.committed.values()]),
+    world.expected
+      .map(({ id }) => id)
+      .toSorted()
+      .join(' '),
+  );
   for (const manifest of manifests) {
     await world.requireRight(manifest);
     await requireChanges(world, manifest);

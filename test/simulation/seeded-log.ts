@@ -10,7 +10,9 @@ const SECTOR = 512;
 /** All writes of a log lie in so many sectors, so that they meet; the rest of the disk stays empty. */
 const ARENA_SECTORS = 64;
 /** Random payload of all seeds. zstd cannot shorten it, so nothing is decompressed in the thread pool, whose order no seed decides. */
-export const NOISE = createCipheriv('aes-128-ctr', Buffer.alloc(16, 7), Buffer.alloc(16)).update(Buffer.alloc(4 * 1024 * 1024));
+export const NOISE = createCipheriv('aes-128-ctr', Buffer.alloc(16, 7), Buffer.alloc(16)).update(
+  Buffer.alloc(4 * 1024 * 1024),
+);
 
 export interface ModelDisk {
   readonly machine: string;
@@ -212,7 +214,8 @@ interface ExpectedCut {
 }
 
 /** Where each disk's initial copy ends: the index of that record. */
-const baseIndex = ({ entries }: ModelLane): number => entries.findIndex(({ record }) => record.kind === 'base-complete');
+const baseIndex = ({ entries }: ModelLane): number =>
+  entries.findIndex(({ record }) => record.kind === 'base-complete');
 
 /** Every point that the log must give, oldest first; nothing before the initial copies of all disks are complete. */
 export function expectedPoints(log: SeededLog): ExpectedPoint[] {
@@ -232,7 +235,11 @@ function boundaryCuts({ lanes, machineCount }: SeededLog): ExpectedCut[] {
   const cuts: ExpectedCut[] = [];
   const completeUs = Math.max(...lanes.map((lane) => lane.entries[baseIndex(lane)]?.record.timeUs ?? 0));
   const endUs = Math.min(...lanes.map((lane) => lane.segments.at(-1)?.endUs ?? 0));
-  for (let cutUs = Math.ceil(completeUs / FIVE_MINUTES_US) * FIVE_MINUTES_US; cutUs <= endUs; cutUs += FIVE_MINUTES_US) {
+  for (
+    let cutUs = Math.ceil(completeUs / FIVE_MINUTES_US) * FIVE_MINUTES_US;
+    cutUs <= endUs;
+    cutUs += FIVE_MINUTES_US
+  ) {
     const through = lanes.map((lane) => {
       const base = baseIndex(lane);
       const stop = lane.entries.findIndex(({ record }, index) => index > base && record.timeUs >= cutUs);

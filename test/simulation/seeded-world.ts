@@ -113,7 +113,8 @@ export class SeededWorld {
       same(`${point} disk ${index}`, `${disk.machine}/${disk.disk}`, `${key.machine}/${key.disk}`);
       const reader = this.storage.seeds.reader(key);
       const image = await reader.read(disk.snapshot, arena.offsetBytes, arena.lengthBytes, this.#signal);
-      require(expected.images[index]?.equals(image) === true, `${point} holds other bytes of ${key.machine}/${key.disk}`);
+      require(expected.images[index]?.equals(image) ===
+        true, `${point} holds other bytes of ${key.machine}/${key.disk}`);
       const ranges = await reader.ranges(disk.snapshot, disk.sizeBytes, this.#signal);
       const outside = ranges.some(
         ({ offsetBytes, lengthBytes }) =>
@@ -167,7 +168,8 @@ export class SeededWorld {
   }
 }
 
-export const isManifest = (name: string): boolean => name.startsWith(catalogName.points(GROUP)) && name.endsWith('.json');
+export const isManifest = (name: string): boolean =>
+  name.startsWith(catalogName.points(GROUP)) && name.endsWith('.json');
 
 export class Wrong extends Error {
   override readonly name = 'Wrong';

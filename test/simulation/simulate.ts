@@ -57,7 +57,12 @@ function seededPolicy(random: Random): SeededPolicy {
 
 /** Calm lives, lives with a few faults of each sort, and lives full of one sort. */
 function seededRates(random: Random): FaultRates {
-  const rate = (usual: number): number => random.weighted([[3, 0], [4, usual], [1, usual * 5]] as const);
+  const rate = (usual: number): number =>
+    random.weighted([
+      [3, 0],
+      [4, usual],
+      [1, usual * 5],
+    ] as const);
   return {
     unavailable: rate(0.01),
     lostAnswer: rate(0.01),
@@ -106,7 +111,9 @@ class Simulation {
     this.#rates = seededRates(this.#random);
     const log = seededLog(this.#random.fork(), this.#policy.appConsistentHours > 0);
     this.#world = new SeededWorld(log, this.#policy.logRetentionHours, () => new Date(this.#scheduler.nowMs));
-    this.#shippers = log.lanes.map((_, lane) => new ModelShipper(this.#world.stream(lane), this.#world.storage.logUpload));
+    this.#shippers = log.lanes.map(
+      (_, lane) => new ModelShipper(this.#world.stream(lane), this.#world.storage.logUpload),
+    );
     this.#shipped = log.lanes.map(() => 0);
     this.#trace = (line) => {
       const text = `${this.#scheduler.nowMs} ${line}`;
@@ -294,9 +301,11 @@ class Simulation {
     const keys = await seeds.list(GROUP, this.#signal);
     if (keys.length === 0) return;
     const key = this.#chance.pick(keys);
-    await seeds.remove(key, () => Promise.reject(new Stolen()), this.#signal).catch((error: unknown) => {
-      if (!(error instanceof Stolen)) throw error;
-    });
+    await seeds
+      .remove(key, () => Promise.reject(new Stolen()), this.#signal)
+      .catch((error: unknown) => {
+        if (!(error instanceof Stolen)) throw error;
+      });
   }
 
   /** Only what leaves the expected result well defined: a shorter retention removes what a longer one did, and more. */

@@ -1,0 +1,3 @@
+import { simulateSeeds } from './many-seeds.ts';
+
+simulateSeeds(1001, 1000);
