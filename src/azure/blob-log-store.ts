@@ -157,7 +157,8 @@ export class BlobLogStore implements LogStore, LogUpload {
   }
 
   async #delete(name: string, signal: AbortSignal): Promise<void> {
-    await this.#account.call({ action: `Delete ${name}` }, signal, async ({ abortSignal }) => {
+    // A delete that got no answer is not repeated: by then another owner may have begun again from an earlier place.
+    await this.#account.call({ action: `Delete ${name}`, repeat: 'unprocessed' }, signal, async ({ abortSignal }) => {
       try {
         await this.#client(name).delete({ abortSignal });
       } catch (error) {

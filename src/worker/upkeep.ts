@@ -82,25 +82,24 @@ export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOpt
   const untilUs = newest.cutUs - policy.logRetentionHours * HOUR_US;
   const contained = owned.manifests.findLast(({ cutUs }) => cutUs <= untilUs);
   if (contained === undefined) return;
-  let trimmed = false;
-  for (const disk of owned.disks) {
+  const due = owned.disks.flatMap((disk) => {
     const { stream } = disk.drain;
     const cut = contained.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk);
-    if (cut === undefined || cut.epoch !== stream.epoch) continue;
-    // A point that is committed and not yet noted does not count: until then the place of the one before it is what counts.
-    const through = Math.min(cut.sequence, disk.cut.sequence) - 2;
-    const sequences = Array.from(
-      { length: Math.max(0, through - disk.trimmedThrough) },
-      (_, i) => disk.trimmedThrough + 1 + i,
-    );
-    if (sequences.length === 0) continue;
+    const through = cut?.epoch === stream.epoch ? cut.sequence - 2 : 0;
+    return through > disk.trimmedThrough ? [{ disk, stream, through }] : [];
+  });
+  if (due.length === 0) return;
+  // Deletes carry no lease of their own: make sure of the group's first, in case storage or an owner has changed since the last write.
+  await owned.lease.renew(signal);
+  for (const { disk, stream, through } of due) {
+    const count = through - disk.trimmedThrough;
+    const sequences = Array.from({ length: count }, (_, index) => disk.trimmedThrough + 1 + index);
     await mapAll(sequences, DELETES_IN_FLIGHT, signal, (sequence, either) =>
       ports.logStore.delete(stream, sequence, either),
     );
     disk.trimmedThrough = through;
-    trimmed = true;
   }
-  if (trimmed) await drain.save();
+  await drain.save();
 }
 
 /** Queues an event for each damaged point. */

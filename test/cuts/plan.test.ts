@@ -65,7 +65,9 @@ describe('decideCut', () => {
   it('skips before it cuts at the boundary while every disk stands at some mark, so that cuts ascend', () => {
     const stops = disks(mark('a', 5, true), mark('b', 6, true));
     expect(decideCut(stops, BOUNDARY)).toMatchObject({ do: 'skip-mark', id: 'a', missingOn: ['m/disk1'] });
-    expect(decideCut(disks(mark('a', 5, 'unknown'), mark('b', 6, 'unknown')), BOUNDARY)).toMatchObject({ do: 'skip-mark' });
+    expect(decideCut(disks(mark('a', 5, 'unknown'), mark('b', 6, 'unknown')), BOUNDARY)).toMatchObject({
+      do: 'skip-mark',
+    });
   });
 
   it('does not depend on the order of the disks', () => {

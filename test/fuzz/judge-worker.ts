@@ -16,6 +16,11 @@ export interface WorkerVerdict {
   readonly what: readonly string[];
 }
 
+interface Place {
+  readonly sequence: number;
+  readonly record: number;
+}
+
 type Points = Awaited<ReturnType<HostileWorld['points']>>;
 
 /** Source time that damage may add; a leap within the format's limit of 35 days is sound, and makes 10,000 points. */
@@ -173,8 +178,9 @@ class Trial {
     this.#require(error === undefined, `the cycle ended with ${String(error)}`, error);
     this.#requirePoints(points, this.#logs, areMarksRegular(this.#logs));
     const { disks } = await world.progress(VICTIM);
-    this.#require(!needsResync || this.#isAtDefect(disks[this.#scene.disk]?.applied), 'a resync for nothing');
-    const isReported = needsResync || defect === undefined || this.#isHeldUp();
+    const places = disks.map(({ applied }) => applied);
+    this.#require(!needsResync || this.#isAtDefect(places[this.#scene.disk]), 'a resync for nothing');
+    const isReported = needsResync || defect === undefined || this.#isHeldUp(places);
     this.#require(isReported, 'no resync, and no other disk that is waited for');
     if (defect === undefined) return { end: 'sound', code: undefined };
     await this.#requireKeptLog(world, defect.sequence);
@@ -183,17 +189,25 @@ class Trial {
   }
 
   /** At the bad segment, or at an app mark that the group cannot judge without it. */
-  #isAtDefect(applied: { readonly sequence: number; readonly record: number } | undefined): boolean {
+  #isAtDefect(place: Place | undefined): boolean {
     const log = this.#logs[this.#scene.disk];
-    if (log?.defect === undefined || applied === undefined) return false;
-    const next = log.entries[(log.recordsBefore[applied.sequence - 1] ?? 0) + applied.record];
-    return applied.sequence === log.defect.sequence || next?.mark?.kind === 'app';
+    return log?.defect !== undefined && (place?.sequence === log.defect.sequence || this.#isAtMark(place));
   }
 
-  /** Whether another disk's log ends before a boundary that the damaged one has reached. */
-  #isHeldUp(): boolean {
+  #isAtMark(place: Place | undefined): boolean {
+    const log = this.#logs[this.#scene.disk];
+    if (log === undefined || place === undefined) return false;
+    return log.entries[(log.recordsBefore[place.sequence - 1] ?? 0) + place.record]?.mark?.kind === 'app';
+  }
+
+  /** Whether another disk's log ends before a boundary that the damaged one has reached, or before it tells of the mark it stands at. */
+  #isHeldUp(places: readonly Place[]): boolean {
     const boundaries = this.#logs.map(({ watermarkUs }) => Math.floor(watermarkUs / FIVE_MINUTES_US));
-    return Math.min(...boundaries) < (boundaries[this.#scene.disk] ?? 0);
+    if (Math.min(...boundaries) < (boundaries[this.#scene.disk] ?? 0)) return true;
+    const isOtherAtEnd = this.#logs.some(
+      (log, disk) => disk !== this.#scene.disk && (places[disk]?.sequence ?? 0) > log.soundThrough,
+    );
+    return isOtherAtEnd && this.#isAtMark(places[this.#scene.disk]);
   }
 
   async #requireEvent(world: HostileWorld, defect: NonNullable<ReadLog['defect']>): Promise<string> {
