@@ -79,6 +79,8 @@ export class DiskDrain {
   stop: Stop = { at: 'end' };
   /** The defect that ends this log, once it has been met; see {@link atDefect}. */
   defect: TidemarkError | undefined;
+  /** At a mark, and the log ends in its defect before it is known whether the boundary is reached. */
+  #endsBehindMark = false;
   readonly #options: DiskDrainOptions;
 
   constructor(options: DiskDrainOptions) {
@@ -97,6 +99,11 @@ export class DiskDrain {
    * storage is, the larger windows become, and the more of their payload is buried before it is sent.
    */
   async advance(options: AdvanceOptions): Promise<void> {
+    this.#endsBehindMark = false;
+    if (this.#isDefectApplied) {
+      this.stop = { at: 'end' }; // nobody knows what changed since the newest point, so no cut may be made of it
+      return;
+    }
     let applying: Promise<void> = Promise.resolve();
     let isSending = false;
     let walk = this.place;
@@ -124,7 +131,13 @@ export class DiskDrain {
 
   /** Everything sound is applied, and the log cannot be trusted from here on. */
   get atDefect(): boolean {
-    return this.stop.at === 'end' && this.#isDefective(this.place.position.sequence);
+    return this.stop.at === 'end' ? this.#isDefective(this.place.position.sequence) : this.#endsBehindMark;
+  }
+
+  /** The defect lies in what is on the seed already: it was sound when it was applied. */
+  get #isDefectApplied(): boolean {
+    const { sequence, record } = this.place.position;
+    return this.#isDefective(record > 0 ? sequence : sequence - 1);
   }
 
   /** Moves behind the mark that the disk stands at. */
@@ -150,6 +163,7 @@ export class DiskDrain {
       sequence++;
     }
     this.#options.reader.park();
+    this.#endsBehindMark = boundaryReached === 'unknown' && this.defect !== undefined;
     this.stop = { ...this.stop, boundaryReached };
   }
 

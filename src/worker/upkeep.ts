@@ -85,7 +85,8 @@ export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOpt
   const due = owned.disks.flatMap((disk) => {
     const { stream } = disk.drain;
     const cut = contained.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk);
-    const through = cut?.epoch === stream.epoch ? cut.sequence - 2 : 0;
+    // A point that is committed and not yet noted does not count: a restart still reads on from the place of the one before it.
+    const through = cut?.epoch === stream.epoch ? Math.min(cut.sequence, disk.cut.sequence) - 2 : 0;
     return through > disk.trimmedThrough ? [{ disk, stream, through }] : [];
   });
   if (due.length === 0) return;

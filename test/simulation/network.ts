@@ -133,20 +133,27 @@ class Request {
   #fate(): Fate {
     const { random, call } = this.#options;
     const { unavailable, lostAnswer, late, crash, topic } = this.#options.rates();
-    if (random.chance(crash)) return random.pick(['crash-before', 'crash-after']);
+    if (random.chance(crash * this.#weight)) return random.pick(['crash-before', 'crash-after']);
     if (call.name === 'topic.send') {
       return random.chance(topic) ? random.pick(['unavailable', 'lost-answer', 'partial']) : 'well';
     }
-    const roll = random.next();
+    const roll = random.next() / this.#weight;
     if (roll < unavailable) return 'unavailable';
     if (roll < unavailable + lostAnswer) return 'lost-answer';
     if (roll < unavailable + lostAnswer + late) return random.pick(['late', 'late', 'never']);
     return 'well';
   }
 
+  /** Most calls only read, and most of what can go wrong goes wrong at the others. */
+  get #weight(): number {
+    const { name } = this.#options.call;
+    if (name === 'catalog.create') return 6;
+    return MUTATING.has(name) ? 3 : 0.3;
+  }
+
   #delayMs(): number {
     const { random } = this.#options;
-    return random.chance(this.#options.rates().slow) ? random.int(SLOW_MS.min, SLOW_MS.max) : random.int(1, 20);
+    return random.chance(this.#options.rates().slow * this.#weight) ? random.int(SLOW_MS.min, SLOW_MS.max) : random.int(1, 20);
   }
 
   /** Storage does it, unless the request was lost with its sender. */
