@@ -22,19 +22,23 @@ async function damage(world: World, sequence: number): Promise<void> {
 }
 
 it('makes no point of what was applied from a segment that has become unreadable', async () => {
-  const world = await World.create({ diskCount: 1 });
-  const [shipper] = world.shippers();
+  const world = await World.create({ diskCount: 2 });
+  const [first, second] = world.shippers();
   const boundaryUs = Math.ceil(START_US / FIVE_MINUTES_US) * FIVE_MINUTES_US;
+  const nextUs = boundaryUs + FIVE_MINUTES_US;
   const base: ModelEntry[] = [write(START_US, 0, 1), { record: { kind: 'base-complete', timeUs: START_US } }];
-  await shipper?.ship(base, boundaryUs + 1, signal);
+  await first?.ship(base, boundaryUs + 1, signal);
+  await second?.ship(base, boundaryUs + 1, signal);
   await world.drain();
   expect(await world.points()).toHaveLength(1);
 
-  // Applied behind the first cut and not yet in a point, when a new owner has to read its table again.
-  await shipper?.ship([write(boundaryUs + 2, 8192, 2)], boundaryUs + 3, signal);
+  // The first disk has come to the next boundary, and waits there for the second one.
+  await first?.ship([write(boundaryUs + 2, 8192, 2)], nextUs, signal);
   await world.drain();
-  await shipper?.ship([write(boundaryUs + 4, 16_384, 3)], boundaryUs + 2 * FIVE_MINUTES_US, signal);
+  expect(await world.points()).toHaveLength(1);
   await damage(world, 2);
+  await second?.ship([], nextUs, signal);
+
   const outcome = await world.drain();
   expect(outcome.needsResync).toBe(true);
   expect(await world.points()).toHaveLength(1);
