@@ -153,7 +153,9 @@ class Request {
 
   #delayMs(): number {
     const { random } = this.#options;
-    return random.chance(this.#options.rates().slow * this.#weight) ? random.int(SLOW_MS.min, SLOW_MS.max) : random.int(1, 20);
+    return random.chance(this.#options.rates().slow * this.#weight)
+      ? random.int(SLOW_MS.min, SLOW_MS.max)
+      : random.int(1, 20);
   }
 
   /** Storage does it, unless the request was lost with its sender. */
