@@ -1,6 +1,5 @@
 /** Pure. The manifest of a recovery point: one blob, and its existence is the point. */
 import { z } from 'zod';
-import type { MarkKind } from '../log/record.ts';
 import { isoFromUs, stampFromUs } from '../model/time.ts';
 
 export const POINT_KINDS = ['crash', 'app', 'latest'] as const;
@@ -46,7 +45,7 @@ export type ManifestDisk = z.infer<typeof manifestDiskSchema>;
 
 /** A cut that is to become a point. */
 export interface Cut {
-  readonly kind: PointKind & (MarkKind | 'latest');
+  readonly kind: PointKind;
   readonly cutUs: number;
   /** Id of the mark, for cuts at marks. */
   readonly mark: string | null;

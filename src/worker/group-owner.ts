@@ -110,7 +110,7 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
       close: (closing) => release(lease, seeds, closing),
     };
   } catch (error) {
-    await release(lease, seeds, signal);
+    await release(lease, seeds, signal).catch(() => undefined); // what cannot be given back expires; the first error is the one to tell
     throw error;
   }
 }
