@@ -316,6 +316,32 @@ export const ERROR_CATALOGUE = {
     hint: 'the log is sealed with another key; give the worker the key that the source seals with',
   },
   LOG_KEY_INVALID: { class: 'operator', hint: 'a log key is exactly 32 random bytes' },
+  // Failover
+  FAILOVER_STATE: {
+    class: 'operator',
+    hint: 'give one of the commands that the message allows now; docs/failover.md has the whole table',
+  },
+  JOB_NOT_FOUND: { class: 'operator', hint: 'list the jobs with `tidemark job list GROUP`' },
+  IDEMPOTENCY_CONFLICT: {
+    class: 'operator',
+    hint: 'the key belongs to another command; choose a new key for a new command',
+  },
+  POINT_UNREACHABLE: {
+    class: 'operator',
+    hint: 'the log no longer reaches that moment; choose a later one, or keep more log with --log-retention-hours',
+  },
+  COMPUTE_UNAVAILABLE: {
+    class: 'retry',
+    hint: 'Azure Compute did not answer or asked for patience; the same step is safe to repeat',
+  },
+  COMPUTE_REFUSED: {
+    class: 'operator',
+    hint: "correct what Azure's message above names: a quota, a permission, a size, or the machine's target settings",
+  },
+  COMPUTE_CONFLICT: {
+    class: 'operator',
+    hint: 'a resource of that name belongs to somebody else; rename or remove it, then run the job again',
+  },
   // Assertions
   ASSERTION: { class: 'bug', hint: 'this is a defect in Tidemark; keep the log and report the message above' },
 } as const satisfies Record<string, CatalogueEntry>;

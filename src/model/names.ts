@@ -33,6 +33,8 @@ export const CONTAINERS = {
   logs: 'replication-logs',
   seeds: 'seed-disks',
   catalog: 'catalog',
+  failover: 'failover',
+  pointDisks: 'point-disks',
 } as const;
 
 /** Largest sequence that fits the 12 digits of a segment's name. */
@@ -89,4 +91,6 @@ export const catalogName = {
   points: (group: string): string => `points/${group}/`,
   manifest: (group: string, point: string): string => `points/${group}/${point}.json`,
   changes: (group: string, point: string): string => `points/${group}/${point}.changes`,
+  jobs: (group: string): string => `jobs/${group}/`,
+  job: (group: string, job: string): string => `jobs/${group}/${job}.json`,
 } as const;
