@@ -1,5 +1,4 @@
 /** From a configuration to the outside world: the storage accounts, the topic, the clock and a worker's settings. */
-import PQueue from 'p-queue';
 import { STANDARD_PAGE_BLOB } from './apply/rate-limit.ts';
 import { connect } from './azure/connect.ts';
 import { openMonitoringTopic } from './azure/service-bus-topic.ts';
@@ -21,11 +20,11 @@ export function openRuntime(configuration: Configuration): Runtime {
   const topic = openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic);
   const { worker, logKey } = configuration;
   return {
-    ports: { ...storage, topic, clock: systemClock },
+    ports: { ...storage, topic, clock: systemClock, random: Math.random },
     settings: {
       payloadBudgetBytes: worker.payloadBudgetBytes,
       requestsPerDisk: worker.requestsPerDisk,
-      account: new PQueue({ concurrency: worker.requestsPerAccount }),
+      requestsPerAccount: worker.requestsPerAccount,
       rate: worker.limitPageBlobRates ? STANDARD_PAGE_BLOB : undefined,
       key: logKey === undefined ? undefined : createLogKey(logKey),
     },

@@ -1,9 +1,9 @@
 /** Sends a plan's requests to a seed disk: in parallel, within the limits of the disk and of the account. */
-import type PQueue from 'p-queue';
 import { extentsOfRequest, type ChangedExtent } from '../coalesce/change-list.ts';
 import { putData, type SeedRequest } from '../coalesce/requests.ts';
 import { mapAll } from '../map-all.ts';
 import type { SeedDisk } from '../seed/seed-store.ts';
+import type { FairSlots } from './fair-slots.ts';
 import type { RateLimit } from './rate-limit.ts';
 
 export interface WriteCounters {
@@ -17,8 +17,10 @@ export interface SeedWriterOptions {
   readonly seed: SeedDisk;
   /** Requests in flight for this disk. */
   readonly requestsPerDisk: number;
-  /** Shared by all disks of the storage account; its concurrency is the account's limit. */
-  readonly account: PQueue;
+  /** Shared by all groups that write to the storage account; its concurrency is the account's limit. */
+  readonly account: FairSlots;
+  /** Whose slots of the account it takes. */
+  readonly group: string;
   readonly rate: RateLimit | undefined;
   /** Added to as requests succeed. */
   readonly counters: WriteCounters;
@@ -37,9 +39,9 @@ export class SeedWriter {
    * @returns what changed, ascending, with the checksums of what was sent
    */
   async write(requests: readonly SeedRequest[], signal: AbortSignal): Promise<ChangedExtent[]> {
-    const { account, requestsPerDisk } = this.#options;
+    const { account, group, requestsPerDisk } = this.#options;
     const changed = await mapAll(requests, requestsPerDisk, signal, (request, either) =>
-      account.add(() => this.#send(request, either)),
+      account.run(group, () => this.#send(request, either)),
     );
     return changed.flat();
   }

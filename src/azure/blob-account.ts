@@ -1,33 +1,42 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import { setTimeout as pause } from 'node:timers/promises';
 import { BlobServiceClient, type ContainerClient, type StoragePipelineOptions } from '@azure/storage-blob';
 import { TidemarkError } from '../errors.ts';
-import { failureKind, isContainerMissing, storageError } from './storage-errors.ts';
+import type { Waiting } from '../apply/rate-limit.ts';
+import { systemClock } from '../system-clock.ts';
+import { failureKind, isContainerMissing, isThrottling, retryAfterMs, storageError } from './storage-errors.ts';
+import { Throttle } from './throttle.ts';
 
 /** How long a call may take and how often it is repeated. */
 export interface CallTimes {
-  /** For the whole call with all its repetitions and the body of the answer, in milliseconds. */
+  /** For the requests of a call with all their repetitions and the bodies of the answers, in milliseconds; waiting for a turn is not in it. */
   readonly deadlineMs: number;
+  /** Not counted: those that the account refused for now. */
   readonly maxTries: number;
-  /** Wait before the first repetition; each later wait is three times as long. */
+  /** Wait before the first repetition; each later wait is three times as long, and somewhere between half and all of that. */
   readonly firstDelayMs: number;
+  /** For the whole call while the account refuses it for now. */
+  readonly patienceMs: number;
 }
 
 /**
- * Four tries within about 1.3 s ride out a dropped connection or a moment of throttling; anything longer is for the caller's own
- * schedule. The deadline exceeds the emulator's longest stall (5 s) and a slow 4 MiB request many times.
+ * Four tries within about 1.3 s ride out a dropped connection; anything longer is for the caller's own schedule. The deadline exceeds
+ * the emulator's longest stall (5 s) and a slow 4 MiB request many times. The patience is above what Azure asks for when it throttles
+ * (some seconds), and bounds what a caller waits for an account that has no end of it.
  */
-export const CALL_TIMES: CallTimes = { deadlineMs: 30_000, maxTries: 4, firstDelayMs: 100 };
+export const CALL_TIMES: CallTimes = { deadlineMs: 30_000, maxTries: 4, firstDelayMs: 100, patienceMs: 120_000 };
 
-/** Sockets per account. Above every sum of requests in flight, so that renewing a lease never queues behind data. */
+/** Requests in flight per account, and the sockets that urgent ones have besides, so that renewing a lease never queues behind data. */
 const MAX_SOCKETS = 64;
+const URGENT_SOCKETS = 32;
 
 export interface Call {
   /** For error messages: `Put Page at 4096 of group/machine/disk.vhd`. */
   readonly action: string;
   /** `unprocessed`: not idempotent, repeated only when storage says that it did nothing. Default `idempotent`. */
   readonly repeat?: 'idempotent' | 'unprocessed';
+  /** Goes out at once, even while the account is throttled: for leases, without which everything else is in vain. */
+  readonly urgent?: boolean;
 }
 
 export interface Attempt {
@@ -35,6 +44,13 @@ export interface Attempt {
   readonly abortSignal: AbortSignal;
   /** An earlier attempt of this call got no answer and may have been carried out. */
   readonly ambiguous: boolean;
+}
+
+export interface BlobAccountOptions {
+  readonly times?: CallTimes;
+  readonly waiting?: Waiting;
+  /** In [0, 1): spreads repetitions. */
+  readonly random?: () => number;
 }
 
 /**
@@ -45,20 +61,27 @@ export class BlobAccount {
   readonly #service: BlobServiceClient;
   readonly #agent: HttpAgent;
   readonly #times: CallTimes;
+  readonly #waiting: Waiting;
+  readonly #random: () => number;
+  readonly #throttle: Throttle;
 
   /** @throws TidemarkError CONNECTION_INVALID */
-  constructor(connectionString: string, times: CallTimes = CALL_TIMES) {
+  constructor(connectionString: string, options: BlobAccountOptions = {}) {
+    const { times = CALL_TIMES, waiting = systemClock, random = Math.random } = options;
     this.#times = times;
-    const agentOptions = { keepAlive: true, maxSockets: MAX_SOCKETS };
+    this.#waiting = waiting;
+    this.#random = random;
+    this.#throttle = new Throttle({ concurrency: MAX_SOCKETS, waiting, random });
+    const agentOptions = { keepAlive: true, maxSockets: MAX_SOCKETS + URGENT_SOCKETS };
     try {
       const { url } = BlobServiceClient.fromConnectionString(connectionString);
       this.#agent = url.startsWith('https:') ? new HttpsAgent(agentOptions) : new HttpAgent(agentOptions);
-      const options: StoragePipelineOptions & { agent: HttpAgent } = {
+      const sdkOptions: StoragePipelineOptions & { agent: HttpAgent } = {
         agent: this.#agent,
         retryOptions: { maxTries: 1 },
         userAgentOptions: { userAgentPrefix: 'tidemark' },
       };
-      this.#service = BlobServiceClient.fromConnectionString(connectionString, options);
+      this.#service = BlobServiceClient.fromConnectionString(connectionString, sdkOptions);
     } catch {
       // The SDK's message may quote the string, and with it the key.
       throw new TidemarkError('CONNECTION_INVALID', 'the storage connection string cannot be parsed');
@@ -79,10 +102,10 @@ export class BlobAccount {
     // By hand instead of AbortSignal.any and AbortSignal.timeout: nothing of a finished call stays behind.
     const controller = new AbortController();
     const abort = (): void => controller.abort(signal.reason);
-    const deadline = setTimeout(() => controller.abort(), this.#times.deadlineMs);
     signal.addEventListener('abort', abort);
+    const deadline = new Deadline(this.#times.deadlineMs, this.#waiting, () => controller.abort());
     try {
-      return await this.#attempts(call, controller.signal, operation);
+      return await this.#attempts({ call, deadline, abortSignal: controller.signal }, operation);
     } catch (error) {
       signal.throwIfAborted();
       if (controller.signal.aborted && !(error instanceof TidemarkError)) {
@@ -91,23 +114,41 @@ export class BlobAccount {
       }
       throw storageError(error, call.action);
     } finally {
-      clearTimeout(deadline);
+      deadline.stop();
       signal.removeEventListener('abort', abort);
     }
   }
 
-  async #attempts<T>(call: Call, abortSignal: AbortSignal, operation: (attempt: Attempt) => Promise<T>): Promise<T> {
+  async #attempts<T>(under: Under, operation: (attempt: Attempt) => Promise<T>): Promise<T> {
+    const { call, deadline, abortSignal } = under;
+    const patientUntilMs = this.#waiting.nowMs() + this.#times.patienceMs;
+    const attempt = (ambiguous: boolean) => (): Promise<T> =>
+      deadline.during(() => operation({ abortSignal, ambiguous }));
     let ambiguous = false;
-    for (let tries = 1; ; tries++) {
+    let tries = 0;
+    for (;;) {
       try {
-        return await operation({ abortSignal, ambiguous });
+        // What is urgent does not wait behind what is not, nor for the end of a pause.
+        const run = attempt(ambiguous);
+        const result = call.urgent === true ? await run() : await this.#throttle.run(run, abortSignal);
+        this.#throttle.answered();
+        return result;
       } catch (error) {
+        if (abortSignal.aborted) throw error;
+        if (isThrottling(error)) {
+          const pauseMs = this.#throttle.refused(retryAfterMs(error));
+          if (this.#waiting.nowMs() + pauseMs > patientUntilMs) throw error;
+          if (call.urgent === true) await this.#waiting.sleep(pauseMs, abortSignal);
+          continue;
+        }
+        this.#throttle.answered();
         const kind = failureKind(error);
         const repeatable = kind === 'unprocessed' || (kind === 'unknown' && call.repeat !== 'unprocessed');
-        if (!repeatable || tries >= this.#times.maxTries || abortSignal.aborted) throw error;
+        if (!repeatable || ++tries >= this.#times.maxTries) throw error;
         ambiguous ||= kind === 'unknown';
       }
-      await pause(this.#times.firstDelayMs * 3 ** (tries - 1), undefined, { signal: abortSignal });
+      const delayMs = this.#times.firstDelayMs * 3 ** (tries - 1);
+      await this.#waiting.sleep(delayMs * (0.5 + this.#random() / 2), abortSignal);
     }
   }
 
@@ -129,5 +170,40 @@ export async function inContainer<T>(
     if (!isContainerMissing(error)) throw error;
     await container.createIfNotExists({ abortSignal });
     return operation();
+  }
+}
+
+interface Under {
+  readonly call: Call;
+  readonly deadline: Deadline;
+  readonly abortSignal: AbortSignal;
+}
+
+/** A time limit that runs only while requests are under way. */
+class Deadline {
+  readonly #waiting: Waiting;
+  readonly #expire: () => void;
+  #leftMs: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(limitMs: number, waiting: Waiting, expire: () => void) {
+    this.#leftMs = limitMs;
+    this.#waiting = waiting;
+    this.#expire = expire;
+  }
+
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    const fromMs = this.#waiting.nowMs();
+    this.#timer = setTimeout(this.#expire, this.#leftMs);
+    try {
+      return await work();
+    } finally {
+      this.stop();
+      this.#leftMs = Math.max(0, this.#leftMs - (this.#waiting.nowMs() - fromMs));
+    }
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
   }
 }

@@ -14,15 +14,19 @@ const MAX_ROUNDS = 5;
 export async function takeLease(account: BlobAccount, client: BlobClient, signal: AbortSignal): Promise<Lease> {
   for (let round = 1; ; round++) {
     const lease = client.getBlobLeaseClient();
-    await account.call({ action: `Break the lease of ${client.name}` }, signal, async ({ abortSignal }) => {
-      try {
-        await lease.breakLease(0, { abortSignal });
-      } catch (error) {
-        if (codeOf(error) !== 'LeaseNotPresentWithLeaseOperation') throw error;
-      }
-    });
+    await account.call(
+      { action: `Break the lease of ${client.name}`, urgent: true },
+      signal,
+      async ({ abortSignal }) => {
+        try {
+          await lease.breakLease(0, { abortSignal });
+        } catch (error) {
+          if (codeOf(error) !== 'LeaseNotPresentWithLeaseOperation') throw error;
+        }
+      },
+    );
     try {
-      await account.call({ action: `Acquire the lease of ${client.name}` }, signal, ({ abortSignal }) =>
+      await account.call({ action: `Acquire the lease of ${client.name}`, urgent: true }, signal, ({ abortSignal }) =>
         lease.acquireLease(LEASE_SECONDS, { abortSignal }),
       );
       return blobLease(account, client, lease.leaseId);
@@ -38,23 +42,33 @@ function blobLease(account: BlobAccount, client: BlobClient, id: string): Lease 
   return {
     id,
     async renew(signal) {
-      await account.call({ action: `Renew the lease of ${client.name}` }, signal, async ({ abortSignal }) => {
-        try {
-          await lease.renewLease({ abortSignal });
-        } catch (error) {
-          if (!isMissing(error)) throw error;
-          throw new TidemarkError('OWNERSHIP_LOST', `${client.name} is gone, and its lease with it`, { cause: error });
-        }
-      });
+      await account.call(
+        { action: `Renew the lease of ${client.name}`, urgent: true },
+        signal,
+        async ({ abortSignal }) => {
+          try {
+            await lease.renewLease({ abortSignal });
+          } catch (error) {
+            if (!isMissing(error)) throw error;
+            throw new TidemarkError('OWNERSHIP_LOST', `${client.name} is gone, and its lease with it`, {
+              cause: error,
+            });
+          }
+        },
+      );
     },
     async release(signal) {
-      await account.call({ action: `Release the lease of ${client.name}` }, signal, async ({ abortSignal }) => {
-        try {
-          await lease.releaseLease({ abortSignal });
-        } catch (error) {
-          if (!isLeaseRefusal(error) && !isMissing(error)) throw error;
-        }
-      });
+      await account.call(
+        { action: `Release the lease of ${client.name}`, urgent: true },
+        signal,
+        async ({ abortSignal }) => {
+          try {
+            await lease.releaseLease({ abortSignal });
+          } catch (error) {
+            if (!isLeaseRefusal(error) && !isMissing(error)) throw error;
+          }
+        },
+      );
     },
   };
 }

@@ -1,18 +1,16 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import type { LogStore, LogUpload } from '../drain/log-store.ts';
 import type { SeedStore } from '../seed/seed-store.ts';
-import { BlobAccount, type CallTimes } from './blob-account.ts';
+import { BlobAccount, type BlobAccountOptions } from './blob-account.ts';
 import { BlobCatalog } from './blob-catalog.ts';
 import { BlobLogStore } from './blob-log-store.ts';
 import { BlobSeedStore } from './blob-seed-store.ts';
 
-export interface StorageConnections {
+export interface StorageConnections extends BlobAccountOptions {
   /** The account that the source writes replication logs to. */
   readonly cacheConnectionString: string;
   /** The account of seed disks and catalog. */
   readonly replicaConnectionString: string;
-  /** Default {@link CALL_TIMES}. */
-  readonly times?: CallTimes;
 }
 
 export interface Storage {
@@ -26,8 +24,8 @@ export interface Storage {
 
 /** Sends nothing: containers are created by the first write that finds them missing. @throws TidemarkError CONNECTION_INVALID */
 export function connect(connections: StorageConnections): Storage {
-  const cache = new BlobAccount(connections.cacheConnectionString, connections.times);
-  const replica = new BlobAccount(connections.replicaConnectionString, connections.times);
+  const cache = new BlobAccount(connections.cacheConnectionString, connections);
+  const replica = new BlobAccount(connections.replicaConnectionString, connections);
   const logs = new BlobLogStore(cache);
   return {
     logStore: logs,

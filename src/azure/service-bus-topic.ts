@@ -9,7 +9,7 @@ import {
 } from '@azure/service-bus';
 import { TidemarkError } from '../errors.ts';
 import type { MessageTopic, OutgoingMessage, ReceivedMessage, TailOptions } from '../monitoring/message-topic.ts';
-import { MESSAGING_RETRY, type RetryPolicy, withRetries } from '../monitoring/retry.ts';
+import { MESSAGING_RETRY, type RetryPolicy, withRetries } from '../retry.ts';
 import { RetryingTopic } from '../monitoring/retrying-topic.ts';
 
 /** The subscription without a filter that `tail` looks into. */

@@ -40,10 +40,25 @@ export type FailureKind = 'final' | 'unprocessed' | 'unknown';
 /** No connection came about, so nothing was sent. */
 const NOT_CONNECTED = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
 
+/** Throttled: the request was not carried out, and the account wants fewer of them. */
+export const isThrottling = (error: unknown): boolean => statusOf(error) === 429 || statusOf(error) === 503;
+
+/** What a refusal asks for with Retry-After or its siblings in ms, in ms; undefined when it names no time that can be read. */
+export function retryAfterMs(error: unknown): number | undefined {
+  const headers = error instanceof RestError ? error.response?.headers : undefined;
+  const ms = Number(headers?.get('x-ms-retry-after-ms') ?? headers?.get('retry-after-ms') ?? Number.NaN);
+  if (Number.isFinite(ms) && ms >= 0) return ms;
+  const text = headers?.get('retry-after') ?? '';
+  if (/^\d{1,9}$/.test(text)) return Number(text) * 1000;
+  // A date: compared with the server's own clock, not with ours.
+  const untilMs = Date.parse(text) - Date.parse(headers?.get('date') ?? '');
+  return Number.isFinite(untilMs) ? Math.max(0, untilMs) : undefined;
+}
+
 export function failureKind(error: unknown): FailureKind {
   if (error instanceof TidemarkError || error instanceof TypeError || error instanceof RangeError) return 'final';
   const status = statusOf(error);
-  if (status === 429 || status === 503) return 'unprocessed';
+  if (isThrottling(error)) return 'unprocessed';
   if (status === 408 || status >= 500) return 'unknown';
   // A 2xx here is an answer that broke off or could not be parsed.
   if (status >= 300) return 'final';
@@ -60,7 +75,9 @@ export function storageError(error: unknown, action: string): TidemarkError {
   const code = codeOf(error);
   const said = status === 0 ? code || nameOf(error) : `${status} ${code}`.trim();
   const message = `${action}: ${said}`;
-  const options = { cause: error, details: { status, storageCode: code } };
+  const patienceMs = retryAfterMs(error);
+  const details = { status, storageCode: code, ...(patienceMs !== undefined && { retryAfterMs: patienceMs }) };
+  const options = { cause: error, details };
   if (isLeaseRefusal(error)) return new TidemarkError('OWNERSHIP_LOST', message, options);
   if (isConditionRefusal(error)) return new TidemarkError('CONFLICT', message, options);
   if (isMissing(error)) return new TidemarkError('BLOB_MISSING', message, options);

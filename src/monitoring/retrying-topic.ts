@@ -1,5 +1,5 @@
 import type { MessageTopic, OutgoingMessage, ReceivedMessage, TailOptions } from './message-topic.ts';
-import { type RetryPolicy, withRetries } from './retry.ts';
+import { type RetryPolicy, withRetries } from '../retry.ts';
 
 /**
  * Sends again when the topic was unavailable. Safe because message ids are fixed: what an earlier attempt got through is dropped by

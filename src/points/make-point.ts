@@ -89,7 +89,7 @@ export async function makePoint(options: MakePointOptions): Promise<Manifest> {
   };
   assert(
     manifest.disks.every((disk) => disk.snapshot !== ''),
-    'every disk has a snapshot before its manifest is written',
+    'snapshots before manifest: every disk has one',
   );
   const created = await catalog.create(
     catalogName.manifest(group, point),

@@ -3,6 +3,7 @@
  * finishes an interrupted prune.
  */
 import type { Catalog } from '../catalog/catalog.ts';
+import { assert } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
 import type { SeedDisk } from '../seed/seed-store.ts';
@@ -30,7 +31,8 @@ export async function removePoints(options: RemovePointsOptions): Promise<void> 
   for (const point of remove) {
     const manifest = await findPoint(catalog, group, point, signal);
     if (manifest === undefined) continue; // its snapshots are orphans; the next opening of the group deletes them
-    await catalog.delete(catalogName.manifest(group, point), undefined, signal);
+    const deleted = await catalog.delete(catalogName.manifest(group, point), undefined, signal);
+    assert(deleted === 'deleted', 'unlist before delete: a manifest is gone before its snapshots go');
     unlisted.push(manifest);
   }
   await mapAll(remove, DELETES_IN_FLIGHT, signal, (point, either) =>

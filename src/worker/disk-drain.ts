@@ -1,6 +1,6 @@
 /** One disk on its way along its log: read, verify, coalesce, apply, up to the next stop and never beyond. */
 import type { SeedWriter, WriteCounters } from '../apply/seed-writer.ts';
-import { overlay, type ChangedExtent } from '../coalesce/change-list.ts';
+import { overlay, totalBytes, type ChangedExtent } from '../coalesce/change-list.ts';
 import { boundaryReachedBehindMark, stepAt, stopAtEnd, type WalkLimits } from '../cuts/cursor.ts';
 import type { Stop } from '../cuts/plan.ts';
 import { prepareWindow, type PreparedWindow, type WindowPart } from '../drain/window.ts';
@@ -242,6 +242,7 @@ export class DiskDrain {
     if (isSamePlace(place, this.place)) return;
     const { writer, counters } = this.#options;
     const changed = await writer.write(window.requests, signal);
+    assert(totalBytes(changed) === window.liveBytes, 'apply before advance: all of a window is on the seed');
     this.changes = overlay(this.changes, changed);
     counters.segments += place.position.sequence - this.place.position.sequence;
     counters.logBytes += window.logBytes;

@@ -47,10 +47,15 @@ export class GroupDrain {
   readonly #owned: OwnedGroup;
   /** Saves queue up behind each other: disks that are applied at the same time share one document. */
   #saving: Promise<void> = Promise.resolve();
+  /** A cut that was decided and whose point is not noted yet: nothing behind it may be applied. */
+  #dueCut: CutDecision | undefined;
+  /** Messages up to this sequence are stored with the facts that they report. */
+  #storedThrough: number;
 
   constructor(options: GroupDrainOptions) {
     this.#options = options;
     this.#owned = options.owned;
+    this.#storedThrough = options.owned.progress.outbox.nextSequence - 1;
   }
 
   /** Whether replication of the group has stopped until a resync. */
@@ -97,6 +102,7 @@ export class GroupDrain {
     const replacement = { name: catalogName.progress(group), schema: progressSchema, value, etag, lease };
     this.#owned.etag = await replaceDocument(ports.catalog, replacement, signal);
     this.#owned.progress = value;
+    this.#storedThrough = value.outbox.nextSequence - 1;
     if (events.length > 0) this.#options.onEvents?.(group, events);
   }
 
@@ -106,6 +112,7 @@ export class GroupDrain {
     for (;;) {
       const batch = nextBatch(this.#owned.progress.outbox, this.#owned.group, MESSAGES_PER_BATCH);
       if (batch === undefined) return;
+      assert(batch.throughSequence <= this.#storedThrough, 'event after fact: a message is stored before it is sent');
       await topic.send(batch.messages, this.#options.signal);
       this.#owned.progress = {
         ...this.#owned.progress,
@@ -127,7 +134,8 @@ export class GroupDrain {
   async #advance(): Promise<void> {
     const { payloadBudgetBytes, settings, signal } = this.#options;
     const disks = this.#owned.disks;
-    const atOnce = Math.max(1, Math.min(disks.length, settings.account.concurrency));
+    assert(this.#dueCut === undefined, 'cut before pass: the point of a due cut comes before what is behind it');
+    const atOnce = Math.max(1, Math.min(disks.length, settings.requestsPerAccount));
     const limits = this.#limits();
     await mapAll(disks, atOnce, signal, async (disk, either) => {
       const wasComplete = disk.drain.place.baseCompleteUs !== null;
@@ -176,6 +184,7 @@ export class GroupDrain {
     const { ports, policy, signal } = this.#options;
     const { progress, disks, manifests, group } = this.#owned;
     const cut: Cut = { kind: decision.kind, cutUs: decision.cutUs, mark: decision.mark };
+    this.#dueCut = decision;
     if (progress.newestPoint !== null && isPassed(cut, progress.newestPoint)) {
       return this.#passMarks(decision.mark, [
         pointMissed({ ...cut, reason: 'same-instant', missingOn: [], intervalHours: policy.appConsistentHours }),
@@ -219,6 +228,7 @@ export class GroupDrain {
       },
       [pointCreated(manifest), ...missed],
     );
+    this.#dueCut = undefined;
   }
 
   /** The mark is not on all disks. Before the group's first cut nobody expects a point of it. */
@@ -248,6 +258,7 @@ export class GroupDrain {
     assert(mark !== null, 'two boundaries are never the same instant');
     for (const { drain } of this.#owned.disks) drain.passMark();
     await this.save({}, events);
+    this.#dueCut = undefined;
   }
 
   /** A log that cannot be trusted stops the group where it was still sound; the points made so far stay. */

@@ -4,6 +4,7 @@
  * Nothing is trusted that was not read after the leases were taken. An owner that meets an error is closed and opened anew; it never
  * repairs its memory.
  */
+import type { FairSlots } from '../apply/fair-slots.ts';
 import { RateLimit } from '../apply/rate-limit.ts';
 import { SeedWriter } from '../apply/seed-writer.ts';
 import type { Catalog, Lease } from '../catalog/catalog.ts';
@@ -59,6 +60,7 @@ export interface OpenOptions {
   readonly document: GroupDocument;
   readonly ports: WorkerPorts;
   readonly settings: WorkerSettings;
+  readonly account: FairSlots;
   readonly counters: DrainCounters;
   readonly signal: AbortSignal;
 }
@@ -97,7 +99,7 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
       // A new epoch begins with a base copy of what is not zero, so what the last epoch left must be.
       if (known === undefined) await seed.clearPages(0, disk.sizeBytes, signal);
       const progress = known ?? newDiskProgress(disk);
-      disks.push(await openDisk({ ...options, progress, seed, sizeBytes: disk.sizeBytes, manifests }));
+      disks.push(await openDisk({ ...options, lease, progress, seed, sizeBytes: disk.sizeBytes, manifests }));
     }
     const complete = disks.every(({ drain }) => drain.place.baseCompleteUs !== null);
     return {
@@ -153,6 +155,7 @@ async function release(lease: Lease, seeds: readonly SeedDisk[], signal: AbortSi
 }
 
 interface OpenDiskOptions extends OpenOptions {
+  readonly lease: Lease;
   readonly progress: DiskProgress;
   readonly seed: SeedDisk;
   readonly sizeBytes: number;
@@ -160,7 +163,7 @@ interface OpenDiskOptions extends OpenOptions {
 }
 
 async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
-  const { document, ports, settings, counters, progress, seed, sizeBytes, signal } = options;
+  const { document, ports, settings, account, counters, progress, seed, sizeBytes, signal } = options;
   const { machine, disk, epoch } = progress;
   const stream = { group: document.group, machine, disk, epoch };
   const source = { store: ports.logStore, stream, diskSizeBytes: sizeBytes, key: settings.key };
@@ -168,13 +171,13 @@ async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
   const applied = { ...source, from: logPosition(progress.cut), to: position, signal };
   const changes = await readChangesBetween(applied).catch(defectOf);
   const rate = settings.rate === undefined ? undefined : new RateLimit(settings.rate, ports.clock);
-  const { requestsPerDisk, account, key } = settings;
+  const { requestsPerDisk, key } = settings;
   const drain = new DiskDrain({
     stream,
     sizeBytes,
     seed,
     reader: new LogReader({ ...source, readAhead: READ_AHEAD }),
-    writer: new SeedWriter({ seed, requestsPerDisk, account, rate, counters }),
+    writer: new SeedWriter({ seed, requestsPerDisk, account, group: document.group, rate, counters }),
     key,
     counters,
     place: { position, baseCompleteUs: progress.baseCompleteUs, watermarkUs: progress.watermarkUs },
@@ -184,7 +187,7 @@ async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
   // What is on the seed is no longer in the log, so nobody knows what changed: the group stops here.
   if (changes instanceof TidemarkError) drain.defect = changes;
   const { state, cut, baseAppliedBytes, trimmedThrough, defect } = progress;
-  const orphans = await sweepOrphans(seed, options.manifests, signal);
+  const orphans = await sweepOrphans(options);
   return { drain, orphans, state, cut, baseAppliedBytes, trimmedThrough, defect };
 }
 
@@ -198,21 +201,25 @@ function defectOf(error: unknown): TidemarkError {
  * Snapshots without a manifest: those of a cut after the newest point are left by an attempt that will be repeated and can adopt
  * them; all others are what a prune had still to delete. Snapshots that are none of ours stay.
  */
-async function sweepOrphans(
-  seed: SeedDisk,
-  manifests: readonly Manifest[],
-  signal: AbortSignal,
-): Promise<readonly SnapshotInfo[]> {
+async function sweepOrphans({ seed, manifests, lease, signal }: OpenDiskOptions): Promise<readonly SnapshotInfo[]> {
   const referenced = new Set(manifests.flatMap((manifest) => manifest.disks.map(snapshotKey)));
-  const newestCutUs = manifests.at(-1)?.cutUs ?? -1;
+  const newest = manifests.at(-1);
   const adoptable: SnapshotInfo[] = [];
+  const left: SnapshotInfo[] = [];
   for (const info of await seed.listSnapshots(signal)) {
     const { point, machine, disk, cut } = info.metadata;
     if (point === undefined || machine === undefined || disk === undefined) continue;
     if (referenced.has(snapshotKey({ machine, disk, snapshot: info.snapshot }))) continue;
-    if (Number(cut) > newestCutUs) adoptable.push(info);
-    else await seed.deleteSnapshot(info.snapshot, signal);
+    // An app-consistent cut may follow another one of the same instant; nothing follows it there.
+    const isComing =
+      newest === undefined ||
+      Number(cut) > newest.cutUs ||
+      (Number(cut) === newest.cutUs && newest.kind !== 'app' && point !== newest.point);
+    (isComing ? adoptable : left).push(info);
   }
+  // Deletes carry no lease: what was listed may be a later owner's by now, unless this one still owns the group.
+  if (left.length > 0) await lease.renew(signal);
+  for (const { snapshot } of left) await seed.deleteSnapshot(snapshot, signal);
   return adoptable;
 }
 

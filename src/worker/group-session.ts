@@ -1,4 +1,5 @@
 /** One group in this worker's hands: opened, worked on cycle by cycle, closed. */
+import type { FairSlots } from '../apply/fair-slots.ts';
 import type { GroupDocument } from '../catalog/groups.ts';
 import { TidemarkError } from '../errors.ts';
 import type { Verification } from '../points/verify-point.ts';
@@ -18,6 +19,7 @@ export interface SessionOptions {
   readonly policy: Policy;
   readonly ports: WorkerPorts;
   readonly settings: WorkerSettings;
+  readonly account: FairSlots;
   readonly payloadBudgetBytes: number;
   readonly counters: DrainCounters;
   readonly onEvents: GroupDrainOptions['onEvents'];

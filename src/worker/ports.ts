@@ -1,5 +1,4 @@
 /** What a worker is given: the outside world, and the settings of its limits. */
-import type PQueue from 'p-queue';
 import type { Rate, Waiting } from '../apply/rate-limit.ts';
 import type { Catalog } from '../catalog/catalog.ts';
 import type { LogStore } from '../drain/log-store.ts';
@@ -18,14 +17,16 @@ export interface WorkerPorts {
   readonly catalog: Catalog;
   readonly topic: MessageTopic;
   readonly clock: Clock;
+  /** In [0, 1): spreads retries, and decides nothing else. */
+  readonly random: () => number;
 }
 
 export interface WorkerSettings {
   /** Payload in memory over all disks of all groups that are drained at once. */
   readonly payloadBudgetBytes: number;
   readonly requestsPerDisk: number;
-  /** One for all groups of a worker: requests in flight to the replica account. */
-  readonly account: PQueue;
+  /** Page writes in flight to the replica account, over all groups of a worker. */
+  readonly requestsPerAccount: number;
   /** Undefined: no limit (the local stack has none). */
   readonly rate: Rate | undefined;
   readonly key: LogKey | undefined;

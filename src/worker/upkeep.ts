@@ -1,6 +1,7 @@
 /** What a group's owner does besides making points: prune them, trim the log behind them, and report how things stand. */
 import { getGroup, holdsOf } from '../catalog/groups.ts';
 import { measureBacklog, type Backlog } from '../drain/backlog.ts';
+import { assert } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { HOUR_US, isoFromUs } from '../model/time.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
@@ -90,6 +91,10 @@ export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOpt
     return through > disk.trimmedThrough ? [{ disk, stream, through }] : [];
   });
   if (due.length === 0) return;
+  assert(
+    owned.progress.newestPoint !== null && due.every(({ disk, through }) => through < disk.cut.sequence),
+    'manifest before delete: the point that is noted contains the segments that go',
+  );
   // Deletes carry no lease of their own: make sure of the group's first, in case storage or an owner has changed since the last write.
   await owned.lease.renew(signal);
   for (const { disk, stream, through } of due) {

@@ -1,11 +1,13 @@
 /** Drains groups: all that are due once, or round and round until it is told to stop. */
 import PQueue from 'p-queue';
+import { FairSlots } from '../apply/fair-slots.ts';
 import { getGroup, listGroups, type GroupDocument } from '../catalog/groups.ts';
 import { getPolicy } from '../catalog/policies.ts';
 import type { DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { listPoints } from '../points/point-store.ts';
+import { backoffMs } from '../retry.ts';
 import { verifyPoint, type Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import { endGroup, finishDiscard } from './discard.ts';
@@ -18,12 +20,23 @@ const GROUPS_AT_ONCE = 4;
 const POLL_MS = 2000;
 /** After this long a group with a backlog lets others have its place; a cut or a window is always finished first. */
 const SLICE_MS = 30_000;
-/** Pause after an error, doubled each time up to the second figure. */
-const RETRY_MS = { first: 1000, most: 30_000 } as const;
+/** Pause after an error: doubled each time up to the second figure, then somewhere between half and all of it. */
+const BACKOFF = { firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
+/** Storage that asks for more patience than this is asked again all the same. */
+const MAX_RETRY_AFTER_MS = 300_000;
+/**
+ * A group that stays open this long is opened anew. An opening looks at everything: so what a request that had been given up left
+ * behind (a manifest that arrives after its point was pruned) is not listed for longer.
+ */
+const SESSION_MS = 3_600_000;
 /** Attempts of `runOnce` at a group whose errors may pass. */
 const TRIES_OF_ONE_RUN = 3;
 
-const backoffMs = (failures: number): number => Math.min(RETRY_MS.first * 2 ** (failures - 1), RETRY_MS.most);
+/** What storage asked for (Retry-After), 0 when it did not. */
+function retryAfterMs(error: unknown): number {
+  const asked = error instanceof TidemarkError ? error.details['retryAfterMs'] : undefined;
+  return typeof asked === 'number' ? Math.min(asked, MAX_RETRY_AFTER_MS) : 0;
+}
 
 /** Another owner, or a topic that does not answer, is no reason to do the group's work again. */
 const mayPass = (error: unknown): boolean =>
@@ -51,7 +64,8 @@ export interface WorkerOptions {
 
 export class Worker {
   readonly #options: WorkerOptions;
-  readonly #sessions = new Map<string, { session: GroupSession; seenAs: string }>();
+  readonly #sessions = new Map<string, { session: GroupSession; seenAs: string; openedAtMs: number }>();
+  readonly #account: FairSlots;
   /** Disabled groups whose end is done, each with the document that asked for it. */
   readonly #ended = new Map<string, string>();
   /** What this worker has done since it was made. */
@@ -69,6 +83,10 @@ export class Worker {
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    this.#account = new FairSlots({
+      concurrency: options.settings.requestsPerAccount,
+      sharers: options.groups.length === 1 ? 1 : GROUPS_AT_ONCE,
+    });
   }
 
   /**
@@ -89,8 +107,13 @@ export class Worker {
     for (let attempt = 1; ; attempt++) {
       const outcome = await this.#cycle(group, Number.POSITIVE_INFINITY, signal);
       if (!mayPass(outcome.error) || attempt === TRIES_OF_ONE_RUN || signal.aborted) return outcome;
-      await this.#options.ports.clock.sleep(backoffMs(attempt), signal).catch(() => undefined);
+      await this.#options.ports.clock.sleep(this.#pauseMs(outcome.error, attempt), signal).catch(() => undefined);
     }
+  }
+
+  /** Before the next attempt at a group whose last `failures` attempts failed. */
+  #pauseMs(error: unknown, failures: number): number {
+    return Math.max(backoffMs({ ...BACKOFF, random: this.#options.ports.random }, failures), retryAfterMs(error));
   }
 
   /**
@@ -105,7 +128,7 @@ export class Worker {
     const cycle = async (group: string): Promise<void> => {
       const { error } = await this.#cycle(group, SLICE_MS, signal);
       const count = error === undefined ? 0 : (failures.get(group)?.count ?? 0) + 1;
-      failures.set(group, { count, dueAtMs: clock.nowMs() + (count === 0 ? 0 : backoffMs(count)) });
+      failures.set(group, { count, dueAtMs: clock.nowMs() + (count === 0 ? 0 : this.#pauseMs(error, count)) });
       busy.delete(group);
     };
     try {
@@ -221,7 +244,8 @@ export class Worker {
     const policy = await getPolicy(ports.catalog, document.policy, signal);
     const seenAs = JSON.stringify([document.machines, policy]);
     const open = this.#sessions.get(document.group);
-    if (open?.seenAs === seenAs) return open.session;
+    const nowMs = ports.clock.nowMs();
+    if (open?.seenAs === seenAs && nowMs - open.openedAtMs < SESSION_MS) return open.session;
     await this.#drop(document.group);
     await finishDiscard({ document, ports, onEvents: this.#options.onEvents, signal }); // nothing of an earlier epoch may be left where a new one begins
     const session = await GroupSession.open({
@@ -229,12 +253,13 @@ export class Worker {
       policy,
       ports,
       settings,
+      account: this.#account,
       payloadBudgetBytes: settings.payloadBudgetBytes / (groups.length === 1 ? 1 : GROUPS_AT_ONCE),
       counters: this.counters,
       onEvents: this.#options.onEvents,
       signal,
     });
-    this.#sessions.set(document.group, { session, seenAs });
+    this.#sessions.set(document.group, { session, seenAs, openedAtMs: nowMs });
     return session;
   }
 

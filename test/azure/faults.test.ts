@@ -1,5 +1,6 @@
 import { BlobServiceClient } from '@azure/storage-blob';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Waiting } from '../../src/apply/rate-limit.ts';
 import { connect, type Storage } from '../../src/azure/connect.ts';
 import { TidemarkError } from '../../src/errors.ts';
 import type { DiskKey, LogStream } from '../../src/model/names.ts';
@@ -16,11 +17,23 @@ let storage: Storage;
 /** Past the proxy: another owner. */
 let other: Storage;
 
-const through = (port: number | undefined, deadlineMs: number): Storage =>
+/** A clock that does not make anybody wait: who sleeps makes its time pass. */
+let nowMs = 0;
+const hasty: Waiting = {
+  nowMs: () => nowMs,
+  sleep: async (ms) => {
+    nowMs += ms;
+  },
+};
+
+const PATIENCE_MS = 20_000;
+
+const through = (port: number | undefined, deadlineMs: number, waiting: Waiting = hasty): Storage =>
   connect({
     cacheConnectionString: accounts().connectionString('cache', port),
     replicaConnectionString: accounts().connectionString('replica', port),
-    times: { deadlineMs, maxTries: 4, firstDelayMs: 1 },
+    times: { deadlineMs, maxTries: 4, firstDelayMs: 1, patienceMs: PATIENCE_MS },
+    waiting,
   });
 
 beforeAll(async () => {
@@ -191,17 +204,61 @@ describe('a lease that others want too', () => {
 });
 
 describe('a refusal', () => {
-  it('for now (429, 503) is repeated, four tries in all', async () => {
+  it('for now (429, 503) is repeated as long as patience lasts', async () => {
     const disk = await openSeed();
     proxy.seen.length = 0;
-    proxy.inject(withComp('page'), { status: 503 }, { status: 429 }, { status: 503 });
+    proxy.inject(withComp('page'), ...Array.from({ length: 6 }, (_, i) => ({ status: i % 2 === 0 ? 503 : 429 })));
     await disk.putPages(0, pattern(1, 512), live);
-    expect(count(withComp('page'))).toBe(4);
+    expect(count(withComp('page'))).toBe(7);
     proxy.seen.length = 0;
-    proxy.inject(withComp('page'), ...Array.from({ length: 4 }, () => ({ status: 503 })));
+    const startMs = nowMs;
+    proxy.rule = (seen) => (withComp('page')(seen) ? { status: 503 } : 'pass');
     const error = await expectCode(disk.putPages(0, pattern(2, 512), live), 'STORAGE_UNAVAILABLE');
     expect(error.details['status']).toBe(503);
-    expect(count(withComp('page'))).toBe(4);
+    expect(nowMs - startMs).toBeLessThanOrEqual(PATIENCE_MS);
+    expect(count(withComp('page'))).toBeLessThan(15);
+  });
+
+  it('is not asked again before the time that it names, and the caller learns of a time beyond its patience', async () => {
+    const disk = await openSeed();
+    for (const [headers, leastMs] of [
+      [{ 'retry-after': '3' }, 3000],
+      [{ 'retry-after-ms': '1234' }, 1234],
+      [{ date: 'Wed, 25 Nov 2026 10:00:00 GMT', 'retry-after': 'Wed, 25 Nov 2026 10:00:02 GMT' }, 2000],
+    ] as const) {
+      const startMs = nowMs;
+      proxy.inject(withComp('page'), { status: 503, headers });
+      await disk.putPages(0, pattern(1, 512), live);
+      expect(nowMs - startMs).toBeGreaterThanOrEqual(leastMs);
+    }
+    proxy.seen.length = 0;
+    proxy.inject(withComp('page'), { status: 429, headers: { 'retry-after': '60' } });
+    const error = await expectCode(disk.putPages(0, pattern(1, 512), live), 'STORAGE_UNAVAILABLE');
+    expect(error.details['retryAfterMs']).toBe(60_000);
+    expect(count(withComp('page'))).toBe(1);
+  });
+
+  it('does not hold up the renewal of a lease', async () => {
+    const paused = Promise.withResolvers<void>();
+    const over = Promise.withResolvers<void>();
+    let atMs = 0;
+    const sleep = (): Promise<void> => {
+      paused.resolve();
+      return over.promise;
+    };
+    const throttled = through(proxy.port, 10_000, { nowMs: () => atMs, sleep });
+    const disk = await throttled.seeds.open(newKey(), SIZE, FOOTER, live);
+    proxy.seen.length = 0;
+    proxy.inject(withComp('page'), { status: 503, headers: { 'retry-after': '4' } });
+    const put = disk.putPages(0, pattern(1, 512), live);
+    await paused.promise;
+    await disk.renew(live);
+    expect(count(withComp('page'))).toBe(1);
+    atMs = 4000;
+    over.resolve();
+    await put;
+    expect(count(withComp('page'))).toBe(2);
+    throttled.close();
   });
 
   it('for now of a snapshot is repeated when storage did nothing, and not when that is unknown', async () => {
@@ -248,14 +305,14 @@ describe('a refusal', () => {
 
 describe('a server that does not answer', () => {
   it('is given up at the deadline', async () => {
-    const hasty = through(proxy.port, 150);
+    const brief = through(proxy.port, 150);
     for (const fault of ['hang', 'hang-body'] as const) {
       const { name } = await document('some bytes');
       proxy.rule = () => fault;
-      await expectCode(hasty.catalog.read(name, live), 'STORAGE_TIMEOUT');
+      await expectCode(brief.catalog.read(name, live), 'STORAGE_TIMEOUT');
       expect(count((seen) => seen.url.includes(name))).toBe(1);
     }
-    hasty.close();
+    brief.close();
   });
 
   it('is left at once when the caller aborts', async () => {

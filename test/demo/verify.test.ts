@@ -2,7 +2,6 @@ import * as fc from 'fast-check';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import PQueue from 'p-queue';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { protectGroup } from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
@@ -57,11 +56,12 @@ async function replicate(prepare: (storage: MemoryStorage) => void = () => undef
       ...storage,
       topic: new MemoryTopic({ now: () => new Date(0), duplicateWindowMs: 0 }),
       clock,
+      random: () => 0.5,
     },
     settings: {
       payloadBudgetBytes: 64 * 1024 * 1024,
       requestsPerDisk: 4,
-      account: new PQueue({ concurrency: 8 }),
+      requestsPerAccount: 8,
       rate: undefined,
       key: undefined,
     },

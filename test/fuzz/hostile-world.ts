@@ -1,5 +1,4 @@
 /** A worker with two groups on memory storage; somebody has damaged one segment of the first group. */
-import PQueue from 'p-queue';
 import { protectGroup } from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
 import { readDocument } from '../../src/catalog/documents.ts';
@@ -109,11 +108,11 @@ export class HostileWorld {
   /** One run of a worker that has just started. */
   async run(): Promise<ReadonlyMap<string, GroupOutcome>> {
     const worker = new Worker({
-      ports: { ...this.storage, topic: this.#topic, clock: stillClock },
+      ports: { ...this.storage, topic: this.#topic, clock: stillClock, random: () => 0.5 },
       settings: {
         payloadBudgetBytes: 64 * 1024 * 1024,
         requestsPerDisk: 4,
-        account: new PQueue({ concurrency: 8 }),
+        requestsPerAccount: 8,
         rate: undefined,
         key: this.#isSealed ? KEY : undefined,
       },

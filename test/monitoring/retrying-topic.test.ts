@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { TidemarkError } from '../../src/errors.ts';
 import { MemoryTopic } from '../../src/memory/memory-topic.ts';
 import type { MessageTopic, OutgoingMessage } from '../../src/monitoring/message-topic.ts';
-import { MESSAGING_RETRY } from '../../src/monitoring/retry.ts';
+import { MESSAGING_RETRY } from '../../src/retry.ts';
 import { RetryingTopic } from '../../src/monitoring/retrying-topic.ts';
 import { collect, idsOf, messages, messageTopicContract } from '../contracts/message-topic.contract.ts';
 

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { serviceBusClient, ServiceBusTopic } from '../../src/azure/service-bus-topic.ts';
 import { Broker } from '../../src/local/broker/broker.ts';
 import type { BrokerConfig } from '../../src/local/broker/config.ts';
-import { MESSAGING_RETRY, type RetryPolicy } from '../../src/monitoring/retry.ts';
+import { MESSAGING_RETRY, type RetryPolicy } from '../../src/retry.ts';
 import { RetryingTopic } from '../../src/monitoring/retrying-topic.ts';
 import { collect, idsOf, messages, messageTopicContract } from '../contracts/message-topic.contract.ts';
 

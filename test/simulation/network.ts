@@ -1,5 +1,6 @@
 /** What may go wrong between a worker and its storage, by chance of a seed: every call goes through here. */
 import { TidemarkError } from '../../src/errors.ts';
+import { catalogName } from '../../src/model/names.ts';
 import type { SegmentRef } from '../../src/drain/log-store.ts';
 import type { OutgoingMessage } from '../../src/monitoring/message-topic.ts';
 import { MUTATING, type Around, type PortCall } from './gated-ports.ts';
@@ -8,7 +9,7 @@ import type { Scheduler } from './scheduler.ts';
 
 /** Probabilities per call. */
 export interface FaultRates {
-  /** 429 or 503: nothing was done. */
+  /** Nothing was done: no connection, or 429 and 503 with a time before which the account does not want to be asked again. */
   readonly unavailable: number;
   /** Done, and the answer was lost. */
   readonly lostAnswer: number;
@@ -38,12 +39,27 @@ export const NO_FAULTS: FaultRates = {
 const LATEST_MS = 40_000;
 const SLOW_MS = { min: 1000, max: 100_000 } as const;
 
-type Fate = 'well' | 'unavailable' | 'lost-answer' | 'late' | 'never' | 'crash-before' | 'crash-after' | 'partial';
+type Fate =
+  | 'well'
+  | 'unavailable'
+  | 'throttled'
+  | 'lost-answer'
+  | 'late'
+  | 'never'
+  | 'crash-before'
+  | 'crash-after'
+  | 'partial'
+  | 'twice';
+
+/** What a throttled account asks for. */
+const RETRY_AFTER_MS = { min: 1000, max: 90_000 } as const;
 
 /** A worker's process: once it is dead nothing of it goes on, but its requests under way may still arrive. */
 export interface Process {
   readonly name: string;
   isAlive: boolean;
+  /** What the last cycle ended with asks for patience until then. */
+  notBeforeMs?: number;
 }
 
 export interface NetworkOptions {
@@ -53,6 +69,8 @@ export interface NetworkOptions {
   readonly rates: () => FaultRates;
   /** Told of each request that storage has done, with its result, before anybody else can act. */
   readonly landed: (call: PortCall, result: unknown) => Promise<void>;
+  /** Told of a caller that does what it must not. */
+  readonly violated: (error: Error) => void;
   readonly trace: (line: string) => void;
 }
 
@@ -107,12 +125,20 @@ class Request {
     const fate = this.#fate();
     if (fate !== 'well') this.#options.note(fate);
     this.#options.trace(`${process.name} ${call.name} ${textOf(call)}${fate === 'well' ? '' : ` [${fate}]`}`);
+    if (isCycleStart(call) && (process.notBeforeMs ?? 0) > scheduler.nowMs) {
+      this.#options.violated(new Error(`${process.name} begins a cycle before the time that storage asked for`));
+    }
     const delayMs = this.#delayMs();
     switch (fate) {
       case 'well':
         return scheduler.after(delayMs, () => this.#arrive((error, result) => this.#respond(error, result)));
       case 'unavailable':
         return scheduler.after(delayMs, () => this.#fail('unavailable'));
+      case 'throttled':
+        return scheduler.after(delayMs, () => this.#throttle());
+      case 'twice':
+        scheduler.after(delayMs, () => this.#arrive((error, result) => this.#respond(error, result)));
+        return scheduler.after(delayMs + random.int(1, LATEST_MS), () => this.#arrive(() => undefined));
       case 'lost-answer':
         return scheduler.after(delayMs, () => this.#arrive(() => this.#fail('unavailable')));
       case 'partial':
@@ -135,10 +161,10 @@ class Request {
     const { unavailable, lostAnswer, late, crash, topic } = this.#options.rates();
     if (random.chance(crash * this.#weight)) return random.pick(['crash-before', 'crash-after']);
     if (call.name === 'topic.send') {
-      return random.chance(topic) ? random.pick(['unavailable', 'lost-answer', 'partial']) : 'well';
+      return random.chance(topic) ? random.pick(['unavailable', 'lost-answer', 'partial', 'late', 'twice']) : 'well';
     }
     const roll = random.next() / this.#weight;
-    if (roll < unavailable) return 'unavailable';
+    if (roll < unavailable) return random.pick(['unavailable', 'throttled']);
     if (roll < unavailable + lostAnswer) return 'lost-answer';
     if (roll < unavailable + lostAnswer + late) return random.pick(['late', 'late', 'never']);
     return 'well';
@@ -192,6 +218,15 @@ class Request {
     return refs;
   }
 
+  /** As the adapter reports an account that has lost its patience with us. */
+  #throttle(): void {
+    const { random, call } = this.#options;
+    const details = { retryAfterMs: random.int(RETRY_AFTER_MS.min, RETRY_AFTER_MS.max) };
+    this.#answer(() =>
+      this.#options.reject(new TidemarkError('STORAGE_UNAVAILABLE', `${call.name} is throttled`, { details })),
+    );
+  }
+
   #fail(how: 'unavailable' | 'timeout'): void {
     const { name } = this.#options.call;
     const code = how === 'timeout' ? 'STORAGE_TIMEOUT' : 'STORAGE_UNAVAILABLE';
@@ -208,6 +243,10 @@ class Request {
 }
 
 const NEVER = new AbortController().signal;
+
+/** A cycle begins with a look at what is wanted of the group. */
+const isCycleStart = ({ name, args }: PortCall): boolean =>
+  name === 'catalog.read' && String(args[0]).startsWith(catalogName.groups);
 
 const halfOf = ([messages, signal]: readonly unknown[]): unknown[] => {
   const all = messages as readonly OutgoingMessage[];

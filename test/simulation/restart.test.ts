@@ -1,8 +1,11 @@
 /** Lives that chance meets too seldom: a point was committed, its worker died before noting it, and then something else happened. */
 import { expect, it } from 'vitest';
-import { streamsOf } from '../support/model-log.ts';
+import { boundaryAtOrAfter } from '../../src/model/time.ts';
+import { START_US, streamsOf, type ModelEntry } from '../support/model-log.ts';
 import { Crash, type Gate, type PortCall } from './gated-ports.ts';
-import { SHORT_SCENARIO } from './scenarios.ts';
+import { MINUTE_MS } from './durations.ts';
+import { LONG_SCENARIO, SHORT_SCENARIO } from './scenarios.ts';
+import { Scheduler, virtualClock } from './scheduler.ts';
 import { segmentsOf, signal, World } from './world.ts';
 
 /** Dies when its `count`-th manifest of that kind is committed. */
@@ -72,4 +75,70 @@ it('a point that is committed and not noted is the same one after more of the lo
   for (const segment of segments.slice(reached + 1)) await shipper?.ship(segment.entries, segment.endUs, signal);
   await world.drain();
   expect((await world.points()).length).toBeGreaterThan(4);
+});
+
+it('an owner whose opening was overtaken deletes no snapshot of the later owner, not even one of the same instant', async () => {
+  const world = await World.create({ diskCount: 1 });
+  const [shipper] = world.shippers();
+  const { streams } = streamsOf([], 1);
+  const boundaryUs = boundaryAtOrAfter(START_US);
+  await shipper?.ship(streams[0] ?? [], boundaryUs, signal);
+  await world.drain();
+  const app = { kind: 'mark', timeUs: boundaryUs, markKind: 'app', id: 'on the boundary' } as const;
+  const data = Buffer.alloc(512, 7);
+  const write = (timeUs: number): ModelEntry => ({
+    record: { kind: 'write', timeUs, offsetBytes: 0, lengthBytes: 512 },
+    data,
+  });
+  await shipper?.ship([write(boundaryUs), { record: app }, write(boundaryUs + 1)], boundaryUs + 2, signal);
+
+  let overtaken = false;
+  const slow = world.worker({
+    before: async ({ name }) => {
+      if (name !== 'seed.listSnapshots' || overtaken) return;
+      overtaken = true;
+      await world.drain();
+    },
+    after: () => undefined,
+  });
+  expect(await slow.runOnce(signal)).toMatchObject([{ error: { code: 'OWNERSHIP_LOST' } }]);
+  const points = await world.points();
+  expect(points.map(({ manifest }) => `${manifest.cutUs} ${manifest.kind}`)).toEqual([
+    `${boundaryUs} crash`,
+    `${boundaryUs} app`,
+  ]);
+  expect(points.at(-1)?.images[0]?.subarray(0, 512)).toEqual(data);
+});
+
+it('a manifest that arrives after its point was pruned is not listed for longer than an hour, also while the group stays open', async () => {
+  const { streams, endUs } = streamsOf(LONG_SCENARIO, 1);
+  const world = await World.create({ diskCount: 1, policy: { retentionHours: 2, appConsistentHours: 1 } });
+  await world.shipAll(streams, [1], endUs);
+  const created = new Map<string, Buffer>();
+  await world.drain({
+    before: () => undefined,
+    after: ({ name, args }) => {
+      if (name === 'catalog.create' && String(args[0]).startsWith('points/'))
+        created.set(String(args[0]), args[1] as Buffer);
+    },
+  });
+  const names = () => world.storage.catalog.list('points/', signal);
+  const listed = new Set(await names());
+  const pruned = [...created.keys()].filter((name) => !listed.has(name) && name.endsWith('.json'));
+  expect(pruned.length).toBeGreaterThan(3);
+
+  const scheduler = new Scheduler();
+  const clock = virtualClock(
+    scheduler,
+    () => START_US,
+    () => true,
+  );
+  const stop = new AbortController();
+  const work = world.worker(undefined, undefined, (ports) => ports, clock).run(stop.signal);
+  await scheduler.runUntil(() => scheduler.nowMs >= MINUTE_MS, 100_000);
+  for (const name of pruned) await world.storage.catalog.create(name, created.get(name) ?? Buffer.alloc(0), signal);
+  await scheduler.runUntil(() => scheduler.nowMs >= 62 * MINUTE_MS, 100_000);
+  stop.abort();
+  await work;
+  expect((await names()).filter((name) => pruned.includes(name))).toEqual([]);
 });

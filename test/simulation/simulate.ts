@@ -1,8 +1,8 @@
 /** One simulated life of a group, from a seed alone: log, segments, faults, crashes, owners and the order of all calls. */
-import PQueue from 'p-queue';
 import { crc32 } from 'node:zlib';
 import { protectGroup } from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
+import { TidemarkError } from '../../src/errors.ts';
 import { MIB } from '../../src/model/sizes.ts';
 import { MINUTE_MS, SECOND_MS } from './durations.ts';
 import type { WorkerPorts } from '../../src/worker/ports.ts';
@@ -87,6 +87,7 @@ class Simulation {
   readonly #seed: number;
   readonly #random: Random;
   readonly #chance: Random;
+  readonly #jitter: Random;
   readonly #scheduler = new Scheduler();
   readonly #world: SeededWorld;
   readonly #network: Network;
@@ -107,6 +108,7 @@ class Simulation {
     this.#seed = seed;
     this.#random = new Random(seed);
     this.#chance = this.#random.fork();
+    this.#jitter = this.#random.fork();
     this.#policy = seededPolicy(this.#random);
     this.#rates = seededRates(this.#random);
     const log = seededLog(this.#random.fork(), this.#policy.appConsistentHours > 0);
@@ -125,6 +127,7 @@ class Simulation {
       random: this.#random.fork(),
       rates: () => this.#rates,
       trace: this.#trace,
+      violated: (error) => (this.#violation ??= error),
       landed: async (call, result) => {
         try {
           await this.#world.landed(call, result);
@@ -269,13 +272,14 @@ class Simulation {
       () => this.#clockOffsetUs,
       () => process.isAlive,
     );
-    const ports: WorkerPorts = { logStore, seeds, catalog, topic: this.#world.topic, clock };
+    const random = (): number => this.#jitter.next();
+    const ports: WorkerPorts = { logStore, seeds, catalog, topic: this.#world.topic, clock, random };
     return new Worker({
       ports: interceptPorts(ports, this.#network.around(process)),
       settings: {
         payloadBudgetBytes: this.#chance.pick([16 * 1024, 64 * MIB]),
         requestsPerDisk: this.#chance.int(1, 4),
-        account: new PQueue({ concurrency: this.#chance.int(1, 8) }),
+        requestsPerAccount: this.#chance.int(1, 8),
         rate: undefined,
         key: undefined,
       },
@@ -283,6 +287,9 @@ class Simulation {
       report: (outcome) => {
         outcomes.push(outcome);
         const { error } = outcome;
+        if (error instanceof TidemarkError && typeof error.details['retryAfterMs'] === 'number') {
+          process.notBeforeMs = this.#scheduler.nowMs + error.details['retryAfterMs'];
+        }
         if (error instanceof Error && 'class' in error && error.class !== 'retry') this.#violation ??= error;
         if (!(error instanceof Error && 'class' in error)) this.#violation ??= error;
         this.#trace(`-- ${process.name} ${error instanceof Error ? error.message : 'needs attention'}`);

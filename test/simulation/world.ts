@@ -1,5 +1,4 @@
 /** One group on memory storage with a model of what must come out of it. */
-import PQueue from 'p-queue';
 import { protectGroup } from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
 import { createMemoryStorage, type MemoryStorage } from '../../src/memory/memory-storage.ts';
@@ -28,7 +27,7 @@ export const stillClock: Clock = {
     }),
 };
 
-export type SimulatedPorts = Omit<WorkerPorts, 'clock'>;
+export type SimulatedPorts = Omit<WorkerPorts, 'clock' | 'random'>;
 
 export interface WorldOptions {
   readonly diskCount: number;
@@ -81,15 +80,16 @@ export class World {
     gate?: Gate,
     payloadBudgetBytes: number = 64 * 1024 * 1024,
     breaker: (ports: SimulatedPorts) => SimulatedPorts = (ports) => ports,
+    clock: Clock = stillClock,
   ): Worker {
     const { logStore, seeds, catalog } = this.storage;
-    const ports = { ...breaker({ logStore, seeds, catalog, topic: this.topic }), clock: stillClock };
+    const ports = { ...breaker({ logStore, seeds, catalog, topic: this.topic }), clock, random: () => 0.5 };
     return new Worker({
       ports: gate === undefined ? ports : gatePorts(ports, gate),
       settings: {
         payloadBudgetBytes,
         requestsPerDisk: 4,
-        account: new PQueue({ concurrency: 8 }),
+        requestsPerAccount: 8,
         rate: undefined,
         key: undefined,
       },

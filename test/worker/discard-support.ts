@@ -1,6 +1,5 @@
 /** A group with a plain log, its points, and storage that fails, or is taken over, at any call. */
 import { createHash } from 'node:crypto';
-import PQueue from 'p-queue';
 import { expect } from 'vitest';
 import { getGroup, protectGroup, type GroupDocument } from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
@@ -45,7 +44,7 @@ export interface World {
 export async function newWorld(storage: Storage = createMemoryStorage()): Promise<World> {
   const topic = new MemoryTopic({ now: () => new Date(0), duplicateWindowMs: 60_000 });
   await setPolicy(storage.catalog, 'p', { retentionHours: 24, appConsistentHours: 0 }, live);
-  return { storage, topic, ports: { ...storage, topic, clock } };
+  return { storage, topic, ports: { ...storage, topic, clock, random: () => 0.5 } };
 }
 
 export function newWorker(
@@ -57,7 +56,7 @@ export function newWorker(
     settings: {
       payloadBudgetBytes: 64 * MIB,
       requestsPerDisk: 4,
-      account: new PQueue({ concurrency: 8 }),
+      requestsPerAccount: 8,
       rate: undefined,
       key: undefined,
     },

@@ -1,5 +1,5 @@
 /** Bounded retries with jittered backoff; time and chance are passed in. */
-import { TidemarkError } from '../errors.ts';
+import { TidemarkError } from './errors.ts';
 
 /** Rejects when the signal aborts. */
 export type Sleep = (milliseconds: number, signal: AbortSignal) => Promise<void>;
@@ -18,7 +18,10 @@ export interface RetryPolicy {
 export const MESSAGING_RETRY = { attempts: 4, firstDelayMs: 500, maxDelayMs: 5000 } as const;
 
 /** Before call `attempt + 1`: doubled each time, capped, then somewhere between half and all of that. */
-export function backoffMs(policy: RetryPolicy, attempt: number): number {
+export function backoffMs(
+  policy: Pick<RetryPolicy, 'firstDelayMs' | 'maxDelayMs' | 'random'>,
+  attempt: number,
+): number {
   const ceilingMs = Math.min(policy.maxDelayMs, policy.firstDelayMs * 2 ** (attempt - 1));
   return ceilingMs * (0.5 + policy.random() / 2);
 }
