@@ -114,7 +114,11 @@ async function openOverlay(
 ): Promise<Overlay> {
   const scratch = await openScratch(wanted?.file, { group, point, machine, disk, snapshot, sizeBytes });
   opened.defer(async () => {
-    await scratch.flush().finally(() => scratch.close());
+    try {
+      await scratch.flush();
+    } finally {
+      await scratch.close();
+    }
   });
   return createOverlay(base, scratch);
 }
