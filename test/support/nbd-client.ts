@@ -88,10 +88,16 @@ export class NbdClient {
       if (this.#ended) throw new Error(`the server ended the stream ${length - this.#bufferedBytes} bytes early`);
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
-    const all = Buffer.concat(this.#buffered);
-    this.#buffered = [all.subarray(length)];
+    const taken: Buffer[] = [];
+    for (let missing = length; missing > 0;) {
+      const head = this.#buffered[0] ?? Buffer.alloc(0);
+      taken.push(head.subarray(0, missing));
+      if (head.length > missing) this.#buffered[0] = head.subarray(missing);
+      else this.#buffered.shift();
+      missing -= Math.min(head.length, missing);
+    }
     this.#bufferedBytes -= length;
-    return all.subarray(0, length);
+    return taken.length === 1 ? (taken[0] ?? Buffer.alloc(0)) : Buffer.concat(taken);
   }
 
   /** Everything until the server ends the stream. */
