@@ -468,7 +468,8 @@ describe('limits', () => {
     socket.on('error', () => undefined);
     socket.pause();
     socket.write(Buffer.concat([uints([4, 3]), optionBytes(7, infoPayload(''))]));
-    for (let index = 0; index < 16; index++) socket.write(requestBytes({ command: 0, offset: 8 * MIB, length: 32 * MIB }));
+    for (let index = 0; index < 16; index++)
+      socket.write(requestBytes({ command: 0, offset: 8 * MIB, length: 32 * MIB }));
     await until(() => server.bytesInFlight > 0);
     await until(() => server.connections === 0);
     expect(server.bytesInFlight).toBe(0);
