@@ -75,7 +75,8 @@ async function served<T>(
   const clients = await mapAll(Array.from({ length: 4 }), 1, signal, async () => {
     const client = new NbdClient(server.port);
     await client.open({ structured: false });
-    return { client, busy: Promise.resolve() as Promise<unknown> };
+    const connection: { client: NbdClient; busy: Promise<unknown> } = { client, busy: Promise.resolve() };
+    return connection;
   });
   let next = 0;
   try {

@@ -27,6 +27,9 @@ import {
 } from '../../src/nbd/transmission-codec.ts';
 import { infoPayload, metaPayload, optionBytes, requestBytes, text, uints } from '../support/nbd-client.ts';
 
+/** Hexadecimal digits, written field by field. */
+const fields = (text: string): string => text.replaceAll(' ', '');
+
 const uint16 = fc.integer({ min: 0, max: 2 ** 16 - 1 });
 const uint32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
 const uint64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
@@ -126,37 +129,28 @@ describe('what a client says', () => {
 describe('what the server says', () => {
   it('has the bytes of the protocol', () => {
     expect(encodeOptionReply(7, OPTION_REPLY.unknown, Buffer.from('x')).toString('hex')).toBe(
-      '0003e889045565a9' + '00000007' + '80000006' + '00000001' + '78',
+      fields('0003e889045565a9 00000007 80000006 00000001 78'),
     );
-    expect(encodeExportInfo(2 ** 40 + 512, 0x12f).toString('hex')).toBe('0000' + '0000010000000200' + '012f');
+    expect(encodeExportInfo(2 ** 40 + 512, 0x12f).toString('hex')).toBe(fields('0000 0000010000000200 012f'));
     expect(encodeSimpleReply(0x0102030405060708n, 'ENOSPC').toString('hex')).toBe(
-      '67446698' + '0000001c' + '0102030405060708',
+      fields('67446698 0000001c 0102030405060708'),
     );
-    expect(encodeSimpleReply(1n, undefined).toString('hex')).toBe('67446698' + '00000000' + '0000000000000001');
+    expect(encodeSimpleReply(1n, undefined).toString('hex')).toBe(fields('67446698 00000000 0000000000000001'));
     expect(encodeDataChunk(2n, 4096, 512, false).toString('hex')).toBe(
-      '668e33ef' + '0000' + '0001' + '0000000000000002' + '00000208' + '0000000000001000',
+      fields('668e33ef 0000 0001 0000000000000002 00000208 0000000000001000'),
     );
     expect(encodeHoleChunk(2n, 4096, 8192, true).toString('hex')).toBe(
-      '668e33ef' + '0001' + '0002' + '0000000000000002' + '0000000c' + '0000000000001000' + '00002000',
+      fields('668e33ef 0001 0002 0000000000000002 0000000c 0000000000001000 00002000'),
     );
     expect(encodeErrorChunk(2n, 'EIO').toString('hex')).toBe(
-      '668e33ef' + '0001' + '8001' + '0000000000000002' + '00000006' + '00000005' + '0000',
+      fields('668e33ef 0001 8001 0000000000000002 00000006 00000005 0000'),
     );
     const extents = [
       { offsetBytes: 0, lengthBytes: 4096, kind: 'data' },
       { offsetBytes: 4096, lengthBytes: 512, kind: 'hole' },
     ] as const;
     expect(encodeStatusChunk(2n, extents).toString('hex')).toBe(
-      '668e33ef' +
-        '0001' +
-        '0005' +
-        '0000000000000002' +
-        '00000014' +
-        '00000001' +
-        '00001000' +
-        '00000000' +
-        '00000200' +
-        '00000003',
+      fields('668e33ef 0001 0005 0000000000000002 00000014 00000001 00001000 00000000 00000200 00000003'),
     );
   });
 

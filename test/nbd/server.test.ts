@@ -11,6 +11,9 @@ const MIB = 1024 * 1024;
 const SIZE = 40 * MIB;
 const REFUSED = 2 ** 31;
 
+/** Hexadecimal digits, written field by field. */
+const fields = (text: string): string => text.replaceAll(' ', '');
+
 const servers: NbdServer[] = [];
 const clients: NbdClient[] = [];
 afterEach(async () => {
@@ -189,7 +192,7 @@ describe('handshake', () => {
         await client.greet();
         client.send(optionBytes(7, Buffer.alloc(100_000), 2 ** 32 - 1));
       },
-      '0003e889045565a9' + '00000007' + '80000009' + '00000000',
+      fields('0003e889045565a9 00000007 80000009 00000000'),
     ],
   ])('ends at %s', async (_what, act, lastWords) => {
     const server = await serve(diskOf(newImage()));

@@ -61,7 +61,7 @@ describe('the map of clusters', () => {
         const plain: number[] = Array.from({ length: COUNT }, () => 0);
         for (const { first, count, state } of steps) {
           const to = Math.min(first + count, COUNT);
-          map.set(first, to - first, state as 0 | 1 | 2);
+          map.set(first, to - first, state);
           plain.fill(state, first, to);
         }
         expect(plain.map((_, cluster) => map.get(cluster))).toEqual(plain);

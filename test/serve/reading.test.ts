@@ -99,10 +99,10 @@ describe('the cache of blocks', () => {
     });
     /** Lets every fetch through that begins. */
     const settle = async <T>(work: Promise<T>): Promise<T> => {
-      let ended = false;
-      const done = work.finally(() => (ended = true));
+      const state = { ended: false };
+      const done = work.finally(() => (state.ended = true));
       done.catch(() => undefined);
-      while (!ended) {
+      while (!state.ended) {
         gates.splice(0).forEach((gate) => gate.resolve());
         await new Promise((resolve) => setImmediate(resolve));
       }
