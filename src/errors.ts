@@ -44,6 +44,14 @@ export const ERROR_CATALOGUE = {
     class: 'operator',
     hint: 'choose another --out: the file must be new or writable and its folder must exist',
   },
+  SERVE_PORT_TAKEN: {
+    class: 'operator',
+    hint: 'choose another --port, or --port 0 for any free one; --host must be an address of this machine',
+  },
+  SCRATCH_UNUSABLE: {
+    class: 'operator',
+    hint: 'choose another --scratch: a file that is new, or holds changes to the same disk of the same point, with space for more',
+  },
   CONFIRMATION_REQUIRED: { class: 'operator', hint: 'repeat the command with --yes, or look first with --dry-run' },
   // Catalog
   DOCUMENT_TOO_LARGE: {

@@ -192,6 +192,20 @@ export async function unpinPoint(
   return changeGroup(catalog, group, unpinned, signal);
 }
 
+/** Takes one owner's pin off a point, and no other; done already counts as done. @throws as {@link pinPoint} */
+export async function releasePin(
+  catalog: Catalog,
+  { group, point, owner }: Pick<PinRequest, 'group' | 'point' | 'owner'>,
+  signal: AbortSignal,
+): Promise<GroupDocument> {
+  requireName('point', point);
+  const released = (current: GroupDocument): GroupDocument => ({
+    ...current,
+    pins: current.pins.filter((pin) => pin.point !== point || pin.owner !== owner),
+  });
+  return changeGroup(catalog, group, released, signal);
+}
+
 async function changeGroup(
   catalog: Catalog,
   group: string,

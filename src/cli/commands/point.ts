@@ -11,12 +11,14 @@ import { Worker } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine, printTable, stageProgress } from '../output.ts';
 import { withRuntime } from '../with-runtime.ts';
+import { registerServe } from './point-serve.ts';
 
 export function register(program: Command, context: CliContext): void {
   const point = program.command('point').description('recovery points');
   registerList(point, context);
   registerShow(point, context);
   registerExport(point, context);
+  registerServe(point, context);
   registerVerify(point, context);
   registerPins(point, context);
 }
