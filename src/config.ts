@@ -140,7 +140,7 @@ function withConnections(environment: Environment): Environment {
       `no TIDEMARK_*_CONNECTION_STRING is set and no local stack runs in ${home}`,
     );
   }
-  return { ...stackEnvironment(readStackConfig(), stack.ports), ...environment };
+  return { ...stackEnvironment(readStackConfig(), stack.ports, home), ...environment };
 }
 
 function isLoopback(connectionString: string): boolean {
