@@ -72,7 +72,9 @@ export class ArmEmulator {
   }
 
   get port(): number {
-    return (this.#server?.address() as AddressInfo).port;
+    const address = this.#server?.address() as AddressInfo | null | undefined;
+    if (!address) throw new Error('the emulator does not listen');
+    return address.port;
   }
 
   /** Operations in progress stay so; the next process goes on with them. */

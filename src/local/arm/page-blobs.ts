@@ -93,8 +93,15 @@ export class PageBlobs {
     const target = await this.create(name, source.blobBytes, signal);
     const conditions = { ifMatch: source.etag };
     const reader = this.#service.getContainerClient(source.client.containerName).getPageBlobClient(source.name);
-    const { pageRange } = await reader.getPageRanges(0, source.blobBytes, { conditions, abortSignal: signal });
-    await mapAll(pieces(pageRange ?? []), PARALLEL, signal, async ({ offset, count }, abortSignal) => {
+    const ranges: { readonly offset: number; readonly count: number }[] = [];
+    // Storage counts the last byte in.
+    for await (const { start, end, isClear } of reader.listPageRanges(0, undefined, {
+      conditions,
+      abortSignal: signal,
+    })) {
+      if (!isClear) ranges.push({ offset: start, count: end + 1 - start });
+    }
+    await mapAll(pieces(ranges), PARALLEL, signal, async ({ offset, count }, abortSignal) => {
       const bytes = await reader.downloadToBuffer(offset, count, { conditions, abortSignal });
       await target.uploadPages(bytes, offset, count, { abortSignal });
     });
@@ -127,10 +134,10 @@ export class PageBlobs {
 
 /** Neighbours in the list are joined and cut into what one request takes. */
 export function* pieces(
-  ranges: readonly { readonly offset: number; readonly count?: number }[],
+  ranges: readonly { readonly offset: number; readonly count: number }[],
 ): Generator<{ readonly offset: number; readonly count: number }> {
   let open: { offset: number; count: number } | undefined;
-  for (const { offset, count = 0 } of ranges) {
+  for (const { offset, count } of ranges) {
     if (open !== undefined && open.offset + open.count === offset) {
       open.count += count;
     } else {

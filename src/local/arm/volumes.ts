@@ -191,8 +191,9 @@ export class Volumes {
       case 'grant':
         return { volumes: [{ ...volume, diskState: access?.level === 'Write' ? 'ActiveUpload' : 'ActiveSAS' }] };
       case 'revoke':
-        return this.#revoke(volume, blobs, signal);
+        break;
     }
+    return this.#revoke(volume, blobs, signal);
   }
 
   /** A disk that could not be made stays and says so; one that could not be deleted is what it was. */
