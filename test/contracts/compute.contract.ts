@@ -11,7 +11,6 @@ export interface ComputeWorld {
   putSource(bytes: Buffer): Promise<string>;
   /** Changes bytes of the source behind a URL. */
   changeSource(url: string, offsetBytes: number, bytes: Buffer): Promise<void>;
-  readSource(url: string): Promise<Buffer>;
   /** All bytes of a disk with its footer, past the port. */
   readDisk(name: string): Promise<Buffer>;
 }

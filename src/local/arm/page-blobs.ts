@@ -133,7 +133,7 @@ export class PageBlobs {
 }
 
 /** Neighbours in the list are joined and cut into what one request takes. */
-export function* pieces(
+function* pieces(
   ranges: readonly { readonly offset: number; readonly count: number }[],
 ): Generator<{ readonly offset: number; readonly count: number }> {
   let open: { offset: number; count: number } | undefined;
