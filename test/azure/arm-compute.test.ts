@@ -234,7 +234,7 @@ describe('faults of Azure', () => {
 });
 
 describe('uploads', () => {
-  it('are for writing only until they end, and the SAS is dead afterwards', async () => {
+  it('end as disks like any other', async () => {
     const world = arm();
     const spec = diskSpec();
     await world.compute().uploadDisk(spec, uploadSource(sampleVhd(1)), journal(), live);
@@ -297,8 +297,19 @@ describe('secrets', () => {
       await expectCode(world.compute().importDisk(spec, url, journal(), live), 'COMPUTE_REFUSED'),
     ];
     const upload = diskSpec();
-    const tooLong = { ...uploadSource(sampleVhd(1)), read: async () => Buffer.alloc(511) };
-    errors.push(await expectCode(world.compute().uploadDisk(upload, tooLong, journal(), live), 'COMPUTE_REFUSED'));
+    const tooShort = { ...uploadSource(sampleVhd(1)), read: async () => Buffer.alloc(511) };
+    errors.push(await expectCode(world.compute().uploadDisk(upload, tooShort, journal(), live), 'ASSERTION'));
+    const source = uploadSource(sampleVhd(1));
+    const revoking = {
+      ...source,
+      // Somebody ends the access in the middle: storage refuses the SAS from there on.
+      read: async (offsetBytes: number, lengthBytes: number) => {
+        const poller = world.sdk().disks.revokeAccess(GROUP, upload.name, { updateIntervalInMs: 5 });
+        await poller.pollUntilDone().catch(() => undefined);
+        return source.read(offsetBytes, lengthBytes);
+      },
+    };
+    errors.push(await expectCode(world.compute().uploadDisk(upload, revoking, journal(), live), 'COMPUTE_REFUSED'));
     const refused = diskSpec();
     fault(refused.name, { kind: 'refuse', status: 403, code: 'AuthorizationFailed' });
     errors.push(await expectCode(world.compute().findDisk(refused.name, live), 'COMPUTE_REFUSED'));
