@@ -15,6 +15,7 @@ import {
   UPLOAD_TAG,
 } from '../failover/compute-guards.ts';
 import type { Compute, DiskSpec, MachineSpec, ManagedDisk, Resumable, VirtualMachine } from '../failover/compute.ts';
+import { FOOTER_BYTES } from '../seed/vhd-footer.ts';
 import { type ArmClientOptions, COMPUTE_TIMES, type ComputeTimes, openArmClient } from './arm-client.ts';
 import { armStatus, computeError, isAmbiguous } from './arm-errors.ts';
 import { actionOf, ArmOperations, type OperationContext, pauseFor, unlessMissing } from './arm-operations.ts';
@@ -70,7 +71,7 @@ export class ArmCompute implements Compute {
     assertRanges(spec, source.ranges);
     const whole = await this.#wholeUpload(spec, resumable, signal);
     if (whole !== undefined) return whole;
-    const creationData = { createOption: 'Upload', uploadSizeBytes: spec.sizeBytes + 512 };
+    const creationData = { createOption: 'Upload', uploadSizeBytes: spec.sizeBytes + FOOTER_BYTES };
     const tags = { ...spec.tags, [UPLOAD_TAG]: UNFINISHED };
     await this.#createDisk(spec, { creationData, tags }, resumable, signal);
     await writePages(spec, await this.#grantWrite(spec.name, signal), source, signal);

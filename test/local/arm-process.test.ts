@@ -12,6 +12,7 @@ import { armFolder, readStackConfig } from '../../src/local/stack-config.ts';
 import { serviceDefinitions } from '../../src/local/stack.ts';
 import { ArmCompute } from '../../src/azure/arm-compute.ts';
 import { parseConfiguration } from '../../src/config.ts';
+import { openRuntime, requireCompute } from '../../src/runtime.ts';
 import { ArmWorld, credential, QUICK } from '../azure/arm-support.ts';
 import { diskSpec, journal, sampleVhd } from '../contracts/compute.contract.ts';
 import { expectBytes, live } from '../contracts/support.ts';
@@ -123,7 +124,6 @@ describe('the emulator of a stack', () => {
   });
 
   it('makes a disk for whoever has its environment', async () => {
-    const { openRuntime, requireCompute } = await import('../../src/runtime.ts');
     const runtime = openRuntime(parseConfiguration(stack.environment));
     const world = new ArmWorld(armFolder(stack.home), stack.environment);
     const spec = diskSpec();

@@ -1,4 +1,7 @@
-/** The bytes of managed disks and snapshots: page blobs in a container of their own in the replica account. */
+/**
+ * The bytes of managed disks and snapshots: page blobs in a container of their own in the replica account. The emulator stands in for
+ * Azure here, so that this is the one place outside of `src/azure/` that uses an Azure SDK.
+ */
 import {
   type BlobClient,
   BlobSASPermissions,
