@@ -11,7 +11,7 @@ const FOLDER = fileURLToPath(new URL('../fixtures/disks/', import.meta.url));
 export function pack(image: Buffer, keeps: (offsetBytes: number) => boolean): Buffer {
   const size = Buffer.alloc(8);
   size.writeBigUInt64LE(BigInt(image.length));
-  const parts = [size];
+  const parts: Uint8Array[] = [size];
   for (let at = 0; at < image.length; at += BLOCK_BYTES) {
     const block = image.subarray(at, at + BLOCK_BYTES);
     if (!keeps(at) || block.every((byte) => byte === 0)) continue;
@@ -23,10 +23,20 @@ export function pack(image: Buffer, keeps: (offsetBytes: number) => boolean): Bu
 }
 
 export function unpack(name: string): Buffer {
-  const packed = zstdDecompressSync(readFileSync(`${FOLDER}${name}.zst`));
-  const image = Buffer.alloc(Number(packed.readBigUInt64LE(0)));
+  const packed = load(name);
+  return unpackInto(Buffer.alloc(sizeOf(packed)), name);
+}
+
+const sizeOf = (packed: Buffer): number => Number(packed.readBigUInt64LE(0));
+
+const load = (name: string): Buffer => zstdDecompressSync(readFileSync(`${FOLDER}${name}.zst`));
+
+/** Puts a disk into a larger one, and touches no more of it than it must. */
+export function unpackInto(image: Buffer, name: string, startBytes = 0): Buffer {
+  const packed = load(name);
   for (let at = 8; at < packed.length; at += 8 + BLOCK_BYTES) {
-    packed.copy(image, Number(packed.readBigUInt64LE(at)) * BLOCK_BYTES, at + 8, at + 8 + BLOCK_BYTES);
+    const offsetBytes = startBytes + Number(packed.readBigUInt64LE(at)) * BLOCK_BYTES;
+    packed.copy(image, offsetBytes, at + 8, at + 8 + BLOCK_BYTES);
   }
   return image;
 }
