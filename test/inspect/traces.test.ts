@@ -30,7 +30,9 @@ function momentsOf(name: TraceName, disk: number): Moment[] {
       // XFS writes an unmount record at mkfs too, and a mount alone leaves it there.
       isUnmounted: ['unmounted', 'trace-end', 'mkfs-done', 'mounted'].includes(text),
     })),
-    ...cuts.map(({ entries }) => ({ entries: entries[disk] ?? 0, isFrozen: false, isUnmounted: false })),
+    ...cuts
+      .filter((_, index) => index % 2 === 0)
+      .map(({ entries }) => ({ entries: entries[disk] ?? 0, isFrozen: false, isUnmounted: false })),
   ];
   return moments.toSorted((a, b) => a.entries - b.entries);
 }
