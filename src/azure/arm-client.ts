@@ -1,7 +1,7 @@
 /** The client of Azure Compute: endpoint, scope and identity, and one policy for retries and waits of every request. */
 import { setTimeout as pause } from 'node:timers/promises';
 import { ComputeManagementClient, type ComputeManagementClientOptionalParams } from '@azure/arm-compute';
-import { backoffMs } from '../monitoring/retry.ts';
+import { backoffMs } from '../retry.ts';
 
 export type ArmCredential = ConstructorParameters<typeof ComputeManagementClient>[0];
 export type ArmHttpClient = NonNullable<ComputeManagementClientOptionalParams['httpClient']>;

@@ -35,6 +35,14 @@ const SENTENCES: { readonly [T in EventType]: (data: EventData<T>) => string } =
   },
   PointDamaged: ({ point, checkedBytes, damaged, omitted = 0 }) =>
     `point ${point} is damaged: ${counted(damaged.length + omitted, 'extent')} of ${formatBytes(checkedBytes)} checked differ`,
+  PointNotRecoverable: ({ point, bytesVerified, disks, soundPoint, omitted = 0 }) => {
+    const found = someOf(
+      disks.map((disk) => `${diskLabel(disk)}: ${disk.text}`),
+      omitted,
+    );
+    const bytes = bytesVerified ? 'its bytes are what the source wrote; ' : '';
+    return `point ${point} is not recoverable: ${found}; ${bytes}sound before: ${soundPoint ?? 'none'}`;
+  },
   InitialReplicationProgress: (data) =>
     `initial replication of ${diskLabel(data)} at ${Math.floor(data.percent)} %: ` +
     `${formatBytes(data.appliedBytes)} of ${formatBytes(data.sizeBytes)}`,

@@ -110,6 +110,18 @@ export const EVENT_CATALOGUE = {
       omitted,
     }),
   }),
+  PointNotRecoverable: define({
+    meaning:
+      'A disk of a point that was sound before cannot be used as it is; recover from the sound point named, and look at the source: it may be damaged itself.',
+    severities: ['critical'],
+    data: z.strictObject({
+      point: name,
+      bytesVerified: z.boolean(),
+      disks: listOf(z.strictObject({ ...disk, text: listedText })),
+      soundPoint: name.nullable(),
+      omitted,
+    }),
+  }),
   InitialReplicationProgress: define({
     meaning: 'The first full copy of a disk is under way; nothing to do while the figure moves.',
     severities: ['info'],

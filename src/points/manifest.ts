@@ -1,5 +1,6 @@
 /** Pure. The manifest of a recovery point: one blob, and its existence is the point. */
 import { z } from 'zod';
+import { MAX_FINDING_TEXT, VERDICTS } from '../inspect/finding.ts';
 import { isoFromUs, stampFromUs } from '../model/time.ts';
 
 export const POINT_KINDS = ['crash', 'app', 'latest'] as const;
@@ -23,6 +24,26 @@ export const manifestDiskSchema = z.object({
   logDigest: z.string(),
 });
 
+const inspectedDiskSchema = z.object({
+  machine: z.string(),
+  disk: z.string(),
+  verdict: z.enum(VERDICTS),
+  /** What was found, in one line. */
+  text: z.string().max(MAX_FINDING_TEXT),
+  /** The disk was damaged already when it was first looked at: its source is like that, and it does not count. */
+  inherited: z.boolean(),
+});
+
+const verifiedSchema = z.object({
+  at: z.string(),
+  /** Bytes right as far as they were read, and no disk damaged that had been sound before. */
+  ok: z.boolean(),
+  /** Whether the bytes were read back, or the disks only inspected. Manifests from before inspections: read back. */
+  bytes: z.boolean().default(true),
+  /** What an operating system would find; absent when nobody has looked. */
+  disks: z.array(inspectedDiskSchema).optional(),
+});
+
 export const manifestSchema = z.object({
   version: z.literal(1),
   point: z.string(),
@@ -37,10 +58,12 @@ export const manifestSchema = z.object({
   disks: z.array(manifestDiskSchema).min(1),
   /** SHA-256 of the `.changes` blob. */
   changesSha256: z.string(),
-  verified: z.object({ at: z.string(), ok: z.boolean() }).nullable(),
+  verified: verifiedSchema.nullable(),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;
+export type InspectedDisk = Readonly<z.infer<typeof inspectedDiskSchema>>;
+export type Verified = NonNullable<Manifest['verified']>;
 export type ManifestDisk = z.infer<typeof manifestDiskSchema>;
 
 /** A cut that is to become a point. */
@@ -62,7 +85,7 @@ export interface PointSummary {
   readonly created: string;
   readonly disks: readonly { machine: string; disk: string; sizeBytes: number; changedBytes: number }[];
   readonly pinned: boolean;
-  readonly verified: { readonly at: string; readonly ok: boolean } | null;
+  readonly verified: { readonly at: string; readonly ok: boolean; readonly bytes: boolean } | null;
 }
 
 export function summarize(manifest: Manifest, pinned: boolean): PointSummary {
@@ -78,7 +101,10 @@ export function summarize(manifest: Manifest, pinned: boolean): PointSummary {
       changedBytes,
     })),
     pinned,
-    verified: manifest.verified,
+    verified:
+      manifest.verified === null
+        ? null
+        : { at: manifest.verified.at, ok: manifest.verified.ok, bytes: manifest.verified.bytes },
   };
 }
 

@@ -1,4 +1,4 @@
-/** Reads a point back and compares it with the checksums that were recorded when it was made. */
+/** Reads a point back, compares it with the checksums that were recorded when it was made, and inspects its disks. */
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Catalog } from '../catalog/catalog.ts';
@@ -11,7 +11,8 @@ import { catalogName, diskLabel } from '../model/names.ts';
 import { isoFromUs } from '../model/time.ts';
 import type { SeedReader, SeedStore } from '../seed/seed-store.ts';
 import { decodeChanges } from './changes-file.ts';
-import { manifestSchema, type Manifest } from './manifest.ts';
+import { inspectPoint, isRecoverable } from './inspect-point.ts';
+import { manifestSchema, type InspectedDisk, type Manifest, type Verified } from './manifest.ts';
 
 /** Reads at the same time: storage streams best with about four. */
 const READS_IN_FLIGHT = 4;
@@ -30,12 +31,16 @@ export interface Verification {
   /** Bytes read back: what changed at this point. What did not is verified with the point that recorded it. */
   readonly checkedBytes: number;
   readonly damaged: readonly DamagedExtent[];
+  /** What an operating system would find on each disk. */
+  readonly disks: readonly InspectedDisk[];
 }
 
 export interface VerifyOptions {
   readonly catalog: Catalog;
   readonly seeds: Pick<SeedStore, 'reader'>;
   readonly manifest: Manifest;
+  /** The points before it, oldest first: whether its disks were sound then. */
+  readonly older: readonly Manifest[];
   readonly nowUs: number;
   readonly signal: AbortSignal;
 }
@@ -46,7 +51,7 @@ export interface VerifyOptions {
  * @throws TidemarkError DOCUMENT_INVALID when the changes list is not the one the manifest was written with
  */
 export async function verifyPoint(options: VerifyOptions): Promise<Verification | undefined> {
-  const { catalog, seeds, manifest, nowUs, signal } = options;
+  const { catalog, seeds, manifest, older, nowUs, signal } = options;
   const { group, point, disks } = manifest;
   const lists = await readChanges(catalog, manifest, signal);
   const damaged: DamagedExtent[] = [];
@@ -61,11 +66,18 @@ export async function verifyPoint(options: VerifyOptions): Promise<Verification 
       checkedBytes += run.lengthBytes;
     });
   }
-  const verified = { at: isoFromUs(nowUs), ok: damaged.length === 0 };
+  const inspected = await inspectPoint({ seeds, manifest, older, signal });
+  const verified: Verified = {
+    at: isoFromUs(nowUs),
+    ok: damaged.length === 0 && inspected.every(isRecoverable),
+    bytes: true,
+    disks: [...inspected],
+  };
   const name = catalogName.manifest(group, point);
   const kept = await updateDocument(catalog, name, manifestSchema, (current) => ({ ...current, verified }), signal);
   if (kept === undefined) return undefined;
-  return { point, ...verified, checkedBytes, damaged: damaged.toSorted(byPlace) };
+  const { at, ok } = verified;
+  return { point, at, ok, checkedBytes, damaged: damaged.toSorted(byPlace), disks: inspected };
 }
 
 async function readChanges(

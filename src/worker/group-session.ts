@@ -8,6 +8,7 @@ import type { DrainCounters } from './disk-drain.ts';
 import { GroupDrain, type GroupDrainOptions } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
 import { keepLeases, type KeptLeases, RELEASE_LIMIT_MS } from './lease-keeper.ts';
+import { inspectNext } from './inspection.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
 import { prune, reportDamage, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
 
@@ -53,13 +54,15 @@ export class GroupSession {
 
   /**
    * What is due now, or as much of it as fits into `sliceMs`. After an error the session must be closed.
-   * @returns the error of the topic when messages wait that could not be sent; the work itself is done
+   * @returns the error of what may wait: messages that could not be sent, or a point that could not be inspected. The work itself is done
    */
   async cycle(sliceMs: number): Promise<unknown> {
     const endMs = this.#clock.nowMs() + sliceMs;
     let points = 0;
     const afterPoint = async (): Promise<void> => {
-      if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
+      if (++points % POINTS_BETWEEN_UPKEEP !== 0) return;
+      await this.#tidy();
+      await this.#report();
     };
     try {
       await this.#drain.drain(afterPoint, () => this.#clock.nowMs() < endMs);
@@ -68,7 +71,10 @@ export class GroupSession {
       if (error instanceof TidemarkError && error.class === 'operator') await this.#report();
       throw error;
     }
-    return this.#keepUp();
+    await this.#tidy();
+    // On the side: what it fails with must neither hold up the drain nor the report.
+    const uninspected = await inspectNext(this.#upkeep);
+    return (await this.#report()) ?? uninspected;
   }
 
   /** Prunes and nothing else. */
@@ -84,14 +90,12 @@ export class GroupSession {
     await this.#drain.flushOutbox();
   }
 
-  /** @returns why messages could not be sent, if so; they wait in the outbox */
-  async #keepUp(): Promise<unknown> {
+  async #tidy(): Promise<void> {
     await prune(this.#upkeep);
     await trimLog(this.#upkeep);
-    return this.#report();
   }
 
-  /** @returns as keepUp */
+  /** @returns why messages could not be sent, if so; they wait in the outbox */
   async #report(): Promise<unknown> {
     await reportHealth(this.#upkeep);
     try {

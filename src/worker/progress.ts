@@ -52,6 +52,8 @@ export const progressSchema = z.object({
   appIntervalFromUs: timeUs,
   /** Points that a prune has decided to remove and may not have finished with. */
   pruning: z.object({ remove: z.array(z.object({ id: z.string(), reason: z.string() })), kept: count }).nullable(),
+  /** The point whose damage was told last without being asked for; null before the first. */
+  damageTold: z.string().nullable().default(null),
   health: healthMemorySchema,
   lagReportedUs: count,
   /** Epochs before it are reported as disabled; 1: none. It and the next one never go down. */
@@ -115,6 +117,7 @@ export function newProgress(group: string, disks: readonly DiskProgress[], creat
     newestAppCutUs: null,
     appIntervalFromUs: null,
     pruning: null,
+    damageTold: null,
     health: NEW_HEALTH,
     lagReportedUs: 0,
     disabledBeforeEpoch: 1,

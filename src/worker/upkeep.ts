@@ -3,10 +3,12 @@ import { getGroup, holdsOf } from '../catalog/groups.ts';
 import { measureBacklog, type Backlog } from '../drain/backlog.ts';
 import { assert } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
+import { diskLabel } from '../model/names.ts';
 import { HOUR_US, isoFromUs } from '../model/time.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { assessHealth, nextHealthEvents, rememberHealth } from '../monitoring/health.ts';
 import { pointFact, type Manifest } from '../points/manifest.ts';
+import { isRecoverable } from '../points/inspect-point.ts';
 import { removePoints } from '../points/prune.ts';
 import type { Verification } from '../points/verify-point.ts';
 import { planPrune, type Hold, type PrunePlan } from '../retention/plan.ts';
@@ -15,6 +17,7 @@ import type { GroupDrain } from './group-drain.ts';
 import type { OwnedGroup } from './group-owner.ts';
 import type { WorkerPorts } from './ports.ts';
 import { groupState } from './group-state.ts';
+import { notRecoverable } from './inspection.ts';
 
 /** Distance of two lag reports of an idle group. */
 const LAG_REPORT_US = 60 * 1_000_000;
@@ -108,14 +111,22 @@ export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOpt
   await drain.save();
 }
 
-/** Queues an event for each damaged point. */
-export async function reportDamage({ drain }: UpkeepOptions, results: readonly Verification[]): Promise<void> {
-  const events = results
-    .filter(({ ok }) => !ok)
-    .map(({ point, checkedBytes, damaged }): MonitoringEvent => ({
-      type: 'PointDamaged',
-      data: { point, checkedBytes, damaged: [...damaged] },
-    }));
+/** Queues an event for each damaged point, and one for each whose bytes are right and whose disks nobody could use. */
+export async function reportDamage({ owned, drain }: UpkeepOptions, results: readonly Verification[]): Promise<void> {
+  const events = results.flatMap(({ point, checkedBytes, damaged, disks }): MonitoringEvent[] => {
+    const older = owned.manifests.slice(
+      0,
+      owned.manifests.findIndex((manifest) => manifest.point === point),
+    );
+    const labels = new Set(damaged.map(diskLabel));
+    const unusable = disks.filter((disk) => !isRecoverable(disk) && !labels.has(diskLabel(disk)));
+    return [
+      ...(damaged.length === 0
+        ? []
+        : [{ type: 'PointDamaged', data: { point, checkedBytes, damaged: [...damaged] } } as const]),
+      ...(unusable.length === 0 ? [] : [notRecoverable(point, unusable, older, true)]),
+    ];
+  });
   if (events.length > 0) await drain.save({}, events);
 }
 

@@ -187,10 +187,14 @@ export class Worker {
       throw new TidemarkError('POINT_NOT_FOUND', `group ${group} has no point ${JSON.stringify(missing)}`);
     }
     const results: Verification[] = [];
-    for (const manifest of manifests) {
+    for (const [index, manifest] of manifests.entries()) {
       if (points.length > 0 && !points.includes(manifest.point)) continue;
-      const result = await verifyPoint({ catalog, seeds, manifest, nowUs: clock.nowUs(), signal });
-      if (result !== undefined) results.push(result);
+      const older = manifests.slice(0, index);
+      const result = await verifyPoint({ catalog, seeds, manifest, older, nowUs: clock.nowUs(), signal });
+      if (result === undefined) continue;
+      results.push(result);
+      const { at, ok, disks } = result;
+      manifests[index] = { ...manifest, verified: { at, ok, bytes: true, disks: [...disks] } }; // the next ones are judged by it
     }
     if (results.some(({ ok }) => !ok)) await this.#owning(group, signal, (session) => session.reportDamage(results));
     return results;

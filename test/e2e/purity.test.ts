@@ -28,7 +28,8 @@ async function results(storage: RawStorage): Promise<unknown[]> {
   const found = [];
   for (const { id } of await operator.json<{ id: string }[]>('point', 'list', GROUP)) {
     const { manifest } = await operator.json<{ manifest: Manifest }>('point', 'show', GROUP, id);
-    const { created: _, changesSha256: __, disks, ...rest } = manifest;
+    // When a point was made or looked at, and by whom, is no part of it.
+    const { created: _, changesSha256: __, verified: ___, disks, ...rest } = manifest;
     const hashes = [];
     for (const disk of DISKS) {
       const file = join(stack.home, 'pure.img');

@@ -59,6 +59,12 @@ const dataOf: { readonly [T in EventType]: fc.Arbitrary<Extract<MonitoringEvent,
       maxLength: 3,
     }),
   }),
+  PointNotRecoverable: fc.record({
+    point: name,
+    bytesVerified: fc.boolean(),
+    disks: listOf(fc.record({ ...disk, text })),
+    soundPoint: fc.option(name),
+  }),
   PointsPruned: fc.record({ removed: listOf(fc.record({ point: name, reason: text })), kept: fc.nat(1000) }),
   InitialReplicationProgress: fc.record({
     ...disk,

@@ -2,10 +2,12 @@
 import type { Command } from 'commander';
 import { getGroup, livePins, pinPoint, unpinPoint } from '../../catalog/groups.ts';
 import { TidemarkError } from '../../errors.ts';
+import { diskLabel } from '../../model/names.ts';
 import { formatBytes } from '../../model/sizes.ts';
 import { exportDisk, selectDisk } from '../../points/export.ts';
-import { POINT_KINDS, summarize, type Manifest } from '../../points/manifest.ts';
+import { POINT_KINDS, summarize, type InspectedDisk, type Manifest, type PointSummary } from '../../points/manifest.ts';
 import { listPoints, requirePoint } from '../../points/point-store.ts';
+import type { Verification } from '../../points/verify-point.ts';
 import type { Runtime } from '../../runtime.ts';
 import { Worker } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
@@ -26,7 +28,9 @@ export function register(program: Command, context: CliContext): void {
 function registerVerify(point: Command, context: CliContext): void {
   point
     .command('verify <group> [point]')
-    .description('read a point back and compare it with the checksums recorded when it was made (3: damage was found)')
+    .description(
+      'read a point back, compare it with its checksums, and look at its disks as a system would (3: damage was found)',
+    )
     .option('--all', 'all points of the group')
     .action(async (group: string, id: string | undefined, options: { all?: boolean }) => {
       if ((id === undefined) !== (options.all === true)) throw new TidemarkError('USAGE', 'name a point, or say --all');
@@ -34,22 +38,24 @@ function registerVerify(point: Command, context: CliContext): void {
         const worker = new Worker({ ports, settings, groups: [group], report: () => undefined });
         const results = await worker.verify(group, id === undefined ? [] : [id], context.signal);
         if (context.json) printJson(context, results);
-        else {
-          printTable(
-            context,
-            ['point', 'result', 'checked', 'damaged extents'],
-            results.map(({ point: name, ok, checkedBytes, damaged }) => [
-              name,
-              ok ? 'ok' : 'DAMAGED',
-              formatBytes(checkedBytes),
-              damaged.length,
-            ]),
-          );
-        }
+        else printTable(context, ['point', 'result', 'checked', 'disk', 'found'], results.flatMap(verificationRows));
         if (results.some(({ ok }) => !ok)) context.setExitCode(3);
       });
     });
 }
+
+/** A row per disk; what concerns the whole point is in the first one. */
+function verificationRows({ point, ok, checkedBytes, damaged, disks }: Verification): (string | number)[][] {
+  return disks.map((found, index) => {
+    const extents = damaged.filter((extent) => diskLabel(extent) === diskLabel(found)).length;
+    const bytes = extents === 0 ? 'bytes verified' : `${extents} EXTENTS DAMAGED`;
+    const ofPoint = index === 0 ? [point, ok ? 'ok' : 'DAMAGED', formatBytes(checkedBytes)] : ['', '', ''];
+    return [...ofPoint, diskLabel(found), `${bytes} · ${foundText(found)}`];
+  });
+}
+
+const foundText = ({ text, inherited }: InspectedDisk): string =>
+  inherited ? `${text} (as when it was first looked at)` : text;
 
 function registerList(point: Command, context: CliContext): void {
   point
@@ -76,11 +82,17 @@ function registerList(point: Command, context: CliContext): void {
             cut,
             formatBytes(disks.reduce((sum, disk) => sum + disk.changedBytes, 0)),
             isPinned ? 'yes' : '',
-            verified === null ? 'never' : `${verified.ok ? 'ok' : 'DAMAGED'} ${verified.at}`,
+            verifiedText(verified),
           ]),
         );
       });
     });
+}
+
+function verifiedText(verified: PointSummary['verified']): string {
+  if (verified === null) return 'never';
+  const result = verified.ok ? (verified.bytes ? 'ok' : 'inspected') : 'DAMAGED';
+  return `${result} ${verified.at}`;
 }
 
 function registerShow(point: Command, context: CliContext): void {
@@ -105,6 +117,10 @@ function printPoint(context: CliContext, manifest: Manifest, pinned: boolean): v
   if (manifest.mark !== null) printLine(context, `mark      ${manifest.mark}`);
   printLine(context, `created   ${manifest.created}`);
   printLine(context, `previous  ${manifest.previousPoint ?? 'none'}`);
+  printLine(context, `verified  ${verifiedText(manifest.verified)}`);
+  for (const found of manifest.verified?.disks ?? []) {
+    printLine(context, `found     ${diskLabel(found)}: ${foundText(found)}`);
+  }
   printTable(
     context,
     ['disk', 'size', 'changed', 'snapshot', 'log position'],
