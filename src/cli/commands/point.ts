@@ -99,7 +99,7 @@ function registerCreate(point: Command, context: CliContext): void {
         const worker = new Worker({ ports, settings, groups: [group], report: () => undefined });
         const { point: manifest, created } = await worker.createPoint(group, moment, context.signal);
         const pinned = (await pinnedPoints(runtime, group, context.signal)).has(manifest.point);
-        if (context.json) return printJson(context, { ...summarize(manifest, pinned), created });
+        if (context.json) return printJson(context, { ...summarize(manifest, pinned), isNew: created });
         printPoint(context, manifest, pinned);
         if (!created) printLine(context, 'It was there already.');
       });
