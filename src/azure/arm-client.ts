@@ -109,7 +109,7 @@ function delayMs(
   response: Response | undefined,
   { times, attempt, random }: Pick<ArmClientOptions, 'times' | 'random'> & { readonly attempt: number },
 ): number {
-  const own = backoffMs({ ...times, random, sleep: async () => undefined }, attempt);
+  const own = backoffMs({ ...times, random }, attempt);
   return Math.max(own, retryAfterMs(response) ?? 0);
 }
 

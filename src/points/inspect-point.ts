@@ -1,15 +1,17 @@
 /** Looks at the disks of a point as an operating system would, and judges what it finds by what the points before it held. */
+import { pointReader, type CopyStore } from '../copies/copy-store.ts';
 import { TidemarkError } from '../errors.ts';
 import { inspectDisk } from '../inspect/inspect-disk.ts';
 import { mapAll } from '../map-all.ts';
 import { diskLabel } from '../model/names.ts';
 import type { SeedStore } from '../seed/seed-store.ts';
-import type { InspectedDisk, Manifest, ManifestDisk } from './manifest.ts';
+import { pointDisk, type InspectedDisk, type Manifest, type ManifestDisk } from './manifest.ts';
 
 const DISKS_AT_ONCE = 8;
 
 export interface InspectOptions {
   readonly seeds: Pick<SeedStore, 'reader'>;
+  readonly copies: Pick<CopyStore, 'reader'>;
   readonly manifest: Manifest;
   /** The points before it, oldest first. */
   readonly older: readonly Manifest[];
@@ -20,10 +22,11 @@ export interface InspectOptions {
  * Writes nothing. A missing snapshot is damage.
  * @returns in the order of the manifest
  */
-export async function inspectPoint({ seeds, manifest, older, signal }: InspectOptions): Promise<InspectedDisk[]> {
+export async function inspectPoint(options: InspectOptions): Promise<InspectedDisk[]> {
+  const { manifest, older, signal } = options;
   return mapAll(manifest.disks, DISKS_AT_ONCE, signal, async (cut, either) => {
     const { machine, disk, sizeBytes, snapshot } = cut;
-    const seed = seeds.reader({ group: manifest.group, machine, disk });
+    const seed = pointReader(options, pointDisk(manifest, cut));
     try {
       const read = (offsetBytes: number, lengthBytes: number, given: AbortSignal): Promise<Buffer> =>
         seed.read(snapshot, offsetBytes, lengthBytes, given);

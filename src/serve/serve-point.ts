@@ -1,10 +1,11 @@
 /** Serves one disk of a recovery point over NBD, from its snapshot, without a copy. */
 import type { Catalog } from '../catalog/catalog.ts';
+import { pointReader, type CopyStore } from '../copies/copy-store.ts';
 import { TidemarkError } from '../errors.ts';
 import type { NbdExport } from '../nbd/export.ts';
 import { type NbdLimits, startNbdServer } from '../nbd/server.ts';
 import { selectDisk } from '../points/export.ts';
-import type { ManifestDisk } from '../points/manifest.ts';
+import { pointDisk, type ManifestDisk } from '../points/manifest.ts';
 import { requirePoint } from '../points/point-store.ts';
 import type { SeedStore } from '../seed/seed-store.ts';
 import type { Clock } from '../worker/ports.ts';
@@ -17,6 +18,7 @@ import { openSnapshotDisk } from './snapshot-disk.ts';
 export interface ServeOptions {
   readonly catalog: Catalog;
   readonly seeds: Pick<SeedStore, 'reader'>;
+  readonly copies: Pick<CopyStore, 'reader'>;
   readonly clock: Pick<Clock, 'nowUs' | 'sleep'>;
   readonly group: string;
   readonly point: string;
@@ -65,11 +67,12 @@ export async function servePoint(options: ServeOptions): Promise<ServedPoint> {
     const reason = `disk ${options.disk} is served`;
     const held = await holdPoint({ ...options, reason });
     opened.defer(() => held.release());
-    const disk = selectDisk(await requirePoint(catalog, group, point, signal), options.disk);
+    const manifest = await requirePoint(catalog, group, point, signal);
+    const disk = selectDisk(manifest, options.disk);
     const closing = new AbortController();
     const either = AbortSignal.any([signal, closing.signal]);
     const base = await openSnapshotDisk({
-      seed: options.seeds.reader({ group, machine: disk.machine, disk: disk.disk }),
+      seed: pointReader(options, pointDisk(manifest, disk)),
       ...disk,
       cacheBytes: options.cacheBytes,
       readAhead: options.readAhead ?? true,

@@ -9,6 +9,7 @@ import { GroupDrain, type GroupDrainOptions } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
 import { keepLeases, type KeptLeases, RELEASE_LIMIT_MS } from './lease-keeper.ts';
 import { inspectNext } from './inspection.ts';
+import type { OnDemandOptions } from './on-demand.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
 import { prune, reportDamage, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
 
@@ -38,7 +39,8 @@ export class GroupSession {
     const { ports, policy } = options;
     this.#owned = owned;
     this.#clock = ports.clock;
-    this.#leases = keepLeases(owned, ports.clock, options.signal);
+    const leases = [owned.lease, ...owned.disks.map(({ drain }) => drain.seed)];
+    this.#leases = keepLeases({ group: owned.group, leases }, ports.clock, options.signal);
     this.#drain = new GroupDrain({ ...options, owned, signal: this.#leases.signal });
     const paceBytesPerSecond = pace(options.counters, ports.clock);
     this.#upkeep = { owned, drain: this.#drain, ports, policy, paceBytesPerSecond, signal: this.#leases.signal };
@@ -58,14 +60,8 @@ export class GroupSession {
    */
   async cycle(sliceMs: number): Promise<unknown> {
     const endMs = this.#clock.nowMs() + sliceMs;
-    let points = 0;
-    const afterPoint = async (): Promise<void> => {
-      if (++points % POINTS_BETWEEN_UPKEEP !== 0) return;
-      await this.#tidy();
-      await this.#report();
-    };
     try {
-      await this.#drain.drain(afterPoint, () => this.#clock.nowMs() < endMs);
+      await this.#drainWhile(() => this.#clock.nowMs() < endMs);
     } catch (error) {
       // A missing key stops the drain, not the clock: the growing RPO must be told all the same.
       if (error instanceof TidemarkError && error.class === 'operator') await this.#report();
@@ -75,6 +71,23 @@ export class GroupSession {
     // On the side: what it fails with must neither hold up the drain nor the report.
     const uninspected = await inspectNext(this.#upkeep);
     return (await this.#report()) ?? uninspected;
+  }
+
+  async #drainWhile(goOn: () => boolean): Promise<void> {
+    let points = 0;
+    const afterPoint = async (): Promise<void> => {
+      if (++points % POINTS_BETWEEN_UPKEEP !== 0) return;
+      await this.#tidy();
+      await this.#report();
+    };
+    await this.#drain.drain(afterPoint, goOn);
+  }
+
+  /** A step of a point on demand. Messages that cannot be sent now wait in the outbox. */
+  async onDemand<T>(step: (options: OnDemandOptions) => Promise<T>): Promise<T> {
+    const result = await step({ ...this.#upkeep, drainAll: () => this.#drainWhile(() => true) });
+    await this.#flush();
+    return result;
   }
 
   /** Prunes and nothing else. */
@@ -98,6 +111,11 @@ export class GroupSession {
   /** @returns why messages could not be sent, if so; they wait in the outbox */
   async #report(): Promise<unknown> {
     await reportHealth(this.#upkeep);
+    return this.#flush();
+  }
+
+  /** @returns as report */
+  async #flush(): Promise<unknown> {
     try {
       await this.#drain.flushOutbox();
       return undefined;

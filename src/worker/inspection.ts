@@ -23,7 +23,7 @@ export async function inspectNext(options: UpkeepOptions): Promise<unknown> {
   const manifest = owned.manifests[index];
   if (manifest === undefined) return undefined;
   const older = owned.manifests.slice(0, index);
-  const disks = await inspectPoint({ seeds: ports.seeds, manifest, older, signal }).catch(unavailable);
+  const disks = await inspectPoint({ ...ports, manifest, older, signal }).catch(unavailable);
   if (disks instanceof TidemarkError) return disks;
   const ok = disks.every(isRecoverable);
   if (!ok) {

@@ -1,6 +1,7 @@
 /** What a worker is given: the outside world, and the settings of its limits. */
 import type { Rate, Waiting } from '../apply/rate-limit.ts';
 import type { Catalog } from '../catalog/catalog.ts';
+import type { CopyStore } from '../copies/copy-store.ts';
 import type { LogStore } from '../drain/log-store.ts';
 import type { LogKey } from '../log/seal.ts';
 import type { MessageTopic } from '../monitoring/message-topic.ts';
@@ -14,6 +15,7 @@ export interface Clock extends Waiting {
 export interface WorkerPorts {
   readonly logStore: LogStore;
   readonly seeds: SeedStore;
+  readonly copies: CopyStore;
   readonly catalog: Catalog;
   readonly topic: MessageTopic;
   readonly clock: Clock;

@@ -3,7 +3,8 @@ import PQueue from 'p-queue';
 import { FairSlots } from '../apply/fair-slots.ts';
 import { getGroup, listGroups, type GroupDocument } from '../catalog/groups.ts';
 import { getPolicy } from '../catalog/policies.ts';
-import type { DrainCounters } from './disk-drain.ts';
+import { createPoint } from './create-point.ts';
+import { newCounters, type DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { listPoints } from '../points/point-store.ts';
@@ -12,6 +13,7 @@ import { verifyPoint, type Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import { endGroup, finishDiscard } from './discard.ts';
 import { GroupSession } from './group-session.ts';
+import type { CreatedPoint, Moment } from './on-demand.ts';
 import type { WorkerPorts, WorkerSettings } from './ports.ts';
 
 /** Groups drained at the same time; the payload budget is shared among them. */
@@ -69,17 +71,7 @@ export class Worker {
   /** Disabled groups whose end is done, each with the document that asked for it. */
   readonly #ended = new Map<string, string>();
   /** What this worker has done since it was made. */
-  readonly counters: DrainCounters = {
-    segments: 0,
-    logBytes: 0,
-    payloadBytes: 0,
-    liveBytes: 0,
-    changes: 0,
-    putRequests: 0,
-    putBytes: 0,
-    clearRequests: 0,
-    clearBytes: 0,
-  };
+  readonly counters: DrainCounters = newCounters();
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -164,6 +156,24 @@ export class Worker {
     return this.#owning(group, signal, (session) => session.prune());
   }
 
+  /**
+   * A point of everything that was received (`latest`), or of all writes before a time in microseconds of source time. Takes the
+   * group over from its owner for the time; building on copies is done without owning it.
+   * @throws TidemarkError POINT_UNREACHABLE, GROUP_DISABLED
+   */
+  async createPoint(group: string, at: Moment, signal: AbortSignal): Promise<CreatedPoint> {
+    const { ports, settings } = this.#options;
+    return createPoint({
+      group,
+      at,
+      ports,
+      settings,
+      account: this.#account,
+      own: (work) => this.#owning(group, signal, work),
+      signal,
+    });
+  }
+
   async #owning<T>(group: string, signal: AbortSignal, work: (session: GroupSession) => Promise<T>): Promise<T> {
     try {
       const document = await getGroup(this.#options.ports.catalog, group, signal);
@@ -180,7 +190,7 @@ export class Worker {
    * @throws TidemarkError POINT_NOT_FOUND; GROUP_DISABLED when there is damage to report
    */
   async verify(group: string, points: readonly string[], signal: AbortSignal): Promise<readonly Verification[]> {
-    const { catalog, seeds, clock } = this.#options.ports;
+    const { catalog, seeds, copies, clock } = this.#options.ports;
     const manifests = await listPoints(catalog, group, signal);
     const missing = points.find((point) => manifests.every((manifest) => manifest.point !== point));
     if (missing !== undefined) {
@@ -190,7 +200,7 @@ export class Worker {
     for (const [index, manifest] of manifests.entries()) {
       if (points.length > 0 && !points.includes(manifest.point)) continue;
       const older = manifests.slice(0, index);
-      const result = await verifyPoint({ catalog, seeds, manifest, older, nowUs: clock.nowUs(), signal });
+      const result = await verifyPoint({ catalog, seeds, copies, manifest, older, nowUs: clock.nowUs(), signal });
       if (result === undefined) continue;
       results.push(result);
       const { at, ok, disks } = result;

@@ -2,6 +2,7 @@ import { MemoryCompute } from '../../src/memory/memory-compute.ts';
 import { createMemoryStorage } from '../../src/memory/memory-storage.ts';
 import { catalogContract } from '../contracts/catalog.contract.ts';
 import { computeContract } from '../contracts/compute.contract.ts';
+import { copyStoreContract } from '../contracts/copy-store.contract.ts';
 import { logStoreContract } from '../contracts/log-store.contract.ts';
 import { seedStoreContract } from '../contracts/seed-store.contract.ts';
 
@@ -10,6 +11,7 @@ logStoreContract('memory', async () => {
   return { store: logStore, upload: logUpload };
 });
 seedStoreContract('memory', async () => createMemoryStorage().seeds);
+copyStoreContract('memory', async () => createMemoryStorage());
 catalogContract('memory', async () => createMemoryStorage().catalog);
 
 computeContract('memory', async () => {

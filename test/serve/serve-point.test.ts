@@ -68,6 +68,7 @@ async function prepare(): Promise<{ storage: MemoryStorage; image: Buffer; manif
         disk: 'd',
         sizeBytes: SIZE,
         snapshot,
+        copy: null,
         changedBytes: MIB,
         epoch: 1,
         sequence: 1,

@@ -133,7 +133,7 @@ class Fleet {
   }
 
   #worker(): Worker {
-    const { logStore, seeds, catalog } = this.storage;
+    const { logStore, seeds, copies, catalog } = this.storage;
     const topic = new MemoryTopic({ now: () => new Date(0), duplicateWindowMs: 1 });
     const clock = virtualClock(
       this.scheduler,
@@ -142,7 +142,7 @@ class Fleet {
     );
     return new Worker({
       ports: interceptPorts(
-        { logStore, seeds, catalog, topic, clock, random: () => this.#random.next() },
+        { logStore, seeds, copies, catalog, topic, clock, random: () => this.#random.next() },
         this.#around,
       ),
       settings: {
