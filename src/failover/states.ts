@@ -38,98 +38,72 @@ export const COMMAND_NAMES = [
 ] as const satisfies readonly CommandName[];
 
 /** Which of the two states a command claims; `create-point` claims none. */
-export function trackOf(command: CommandName): 'failover' | 'drill' | undefined {
-  switch (command) {
-    case 'create-point':
-      return undefined;
-    case 'test-failover':
-    case 'cleanup-test-failover':
-      return 'drill';
-    case 'failover':
-    case 'change-point':
-    case 'commit':
-    case 'cancel':
-      return 'failover';
-  }
-}
+export const TRACK_OF = {
+  'create-point': undefined,
+  'test-failover': 'drill',
+  'cleanup-test-failover': 'drill',
+  failover: 'failover',
+  'change-point': 'failover',
+  commit: 'failover',
+  cancel: 'failover',
+} as const satisfies Record<CommandName, 'failover' | 'drill' | undefined>;
+
+export const trackOf = (command: CommandName): 'failover' | 'drill' | undefined => TRACK_OF[command];
+
+/** State of the failover while a command is carried out; a command that is not there is refused. */
+const FAILOVER_TABLE: Readonly<Record<FailoverState, Partial<Record<CommandName, FailoverState>>>> = {
+  none: { 'create-point': 'none', failover: 'failing-over' },
+  'failing-over': { cancel: 'canceling' },
+  'failed-over': { 'change-point': 'changing-point', commit: 'committing', cancel: 'canceling' },
+  // Another point may be the way out when the first one cannot be used.
+  'changing-point': { 'change-point': 'changing-point', cancel: 'canceling' },
+  committing: {},
+  committed: {},
+  canceling: {},
+};
+
+/** As above, of the drill. */
+const DRILL_TABLE: Readonly<Record<DrillState, Partial<Record<CommandName, DrillState>>>> = {
+  none: { 'test-failover': 'testing' },
+  testing: { 'cleanup-test-failover': 'cleaning-up' },
+  tested: { 'cleanup-test-failover': 'cleaning-up' },
+  'cleaning-up': {},
+};
+
+/** A drill needs points that stay, and nothing else that moves. */
+const DRILL_BEGINS_IN: ReadonlySet<FailoverState> = new Set(['none', 'failed-over']);
 
 /** The states while the command is being carried out, or undefined when it is refused. */
 export function claimed(states: OperationStates, command: CommandName): OperationStates | undefined {
   if (trackOf(command) === 'drill') {
-    const drill = claimedDrill(states, command);
-    return drill === undefined ? undefined : { ...states, drill };
+    const drill = DRILL_TABLE[states.drill][command];
+    if (drill === undefined || (drill === 'testing' && !DRILL_BEGINS_IN.has(states.failover))) return undefined;
+    return { ...states, drill };
   }
-  const failover = claimedFailover(states, command);
-  return failover === undefined ? undefined : { ...states, failover };
-}
-
-function claimedFailover({ failover, drill }: OperationStates, command: CommandName): FailoverState | undefined {
-  switch (failover) {
-    case 'none':
-      if (command === 'create-point') return 'none';
-      return command === 'failover' ? 'failing-over' : undefined;
-    case 'failing-over':
-      return command === 'cancel' ? 'canceling' : undefined;
-    case 'failed-over':
-      if (command === 'change-point') return 'changing-point';
-      if (command === 'cancel') return 'canceling';
-      // The drill's point would be deleted under it.
-      return command === 'commit' && drill === 'none' ? 'committing' : undefined;
-    case 'changing-point':
-      // Another point may be the way out when the first one cannot be used.
-      if (command === 'change-point') return 'changing-point';
-      return command === 'cancel' ? 'canceling' : undefined;
-    case 'committing':
-    case 'committed':
-    case 'canceling':
-      return undefined;
-  }
-}
-
-function claimedDrill({ failover, drill }: OperationStates, command: CommandName): DrillState | undefined {
-  switch (drill) {
-    case 'none': {
-      // A drill needs points that stay, and nothing else that moves.
-      const possible = failover === 'none' || failover === 'failed-over';
-      return command === 'test-failover' && possible ? 'testing' : undefined;
-    }
-    case 'testing':
-    case 'tested':
-      return command === 'cleanup-test-failover' ? 'cleaning-up' : undefined;
-    case 'cleaning-up':
-      return undefined;
-  }
+  const failover = FAILOVER_TABLE[states.failover][command];
+  // A commit would delete the drill's point under it.
+  if (failover === undefined || (failover === 'committing' && states.drill !== 'none')) return undefined;
+  return { ...states, failover };
 }
 
 /** Where the failover stands once the job that claimed the state has succeeded; undefined for states that no job is under way in. */
-export function endedFailover(state: FailoverState): FailoverState | undefined {
-  switch (state) {
-    case 'failing-over':
-    case 'changing-point':
-      return 'failed-over';
-    case 'committing':
-      return 'committed';
-    case 'canceling':
-      return 'none';
-    case 'none':
-    case 'failed-over':
-    case 'committed':
-      return undefined;
-  }
-}
+export const ENDED_FAILOVER: Readonly<Record<FailoverState, FailoverState | undefined>> = {
+  none: undefined,
+  'failing-over': 'failed-over',
+  'failed-over': undefined,
+  'changing-point': 'failed-over',
+  committing: 'committed',
+  committed: undefined,
+  canceling: 'none',
+};
 
-/** As {@link endedFailover}, for drills. */
-export function endedDrill(state: DrillState): DrillState | undefined {
-  switch (state) {
-    case 'testing':
-      return 'tested';
-    case 'cleaning-up':
-      return 'none';
-    case 'none':
-    case 'tested':
-      return undefined;
-  }
-}
+/** As above, of the drill. */
+export const ENDED_DRILL: Readonly<Record<DrillState, DrillState | undefined>> = {
+  none: undefined,
+  testing: 'tested',
+  tested: undefined,
+  'cleaning-up': 'none',
+};
 
 export const allowedCommands = (states: OperationStates): readonly CommandName[] =>
   COMMAND_NAMES.filter((command) => claimed(states, command) !== undefined);

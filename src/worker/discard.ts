@@ -188,8 +188,8 @@ interface FoundBlob {
   readonly etag: string | undefined;
 }
 
-/** Unlists every point before anything behind one is touched. */
-async function deletePoints(ended: EndedGroup, catalog: Catalog, beforeEpoch: number): Promise<void> {
+/** Deletes manifests and changes lists: unlists every point before anything behind one is touched. */
+export async function deletePoints(ended: EndedGroup, catalog: Catalog, beforeEpoch: number): Promise<void> {
   const { group, signal } = ended;
   const names = await pointBlobs(catalog, group, signal);
   const manifests = names.filter((name) => name.endsWith('.json'));
