@@ -47,7 +47,7 @@ export async function importDisk(context: StepContext, source: PointDisk, copy: 
 
 function isAvoidedByUpload(error: unknown): boolean {
   if (!(error instanceof TidemarkError) || error.code !== 'COMPUTE_REFUSED') return false;
-  return !UPLOAD_REFUSED_TOO.has(String(error.details['azureCode']));
+  return !UPLOAD_REFUSED_TOO.has(String(error.details['code']));
 }
 
 /** The disk's bytes from the snapshot, then the footer of a fixed VHD. */

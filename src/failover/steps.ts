@@ -47,14 +47,12 @@ const STEPS: Readonly<Record<StepKind, (context: StepContext) => Promise<StepOut
   'delete-machine': async (context) => {
     const { ports, run, step, signal } = context;
     const tags = jobTags(run.document.group, owner(step));
-    await ports.compute.deleteMachine(resource(step), tags, resumable(context), signal);
-    return {};
+    return unlessForeign(ports.compute.deleteMachine(resource(step), tags, resumable(context), signal));
   },
   'delete-disk': async (context) => {
     const { ports, run, step, signal } = context;
     const tags = jobTags(run.document.group, owner(step));
-    await ports.compute.deleteDisk(resource(step), tags, resumable(context), signal);
-    return {};
+    return unlessForeign(ports.compute.deleteDisk(resource(step), tags, resumable(context), signal));
   },
   'delete-copies': async ({ ports, step, signal }) => {
     const copies = await ports.copies.list(`failover/${owner(step)}/`, signal);
@@ -67,6 +65,16 @@ const STEPS: Readonly<Record<StepKind, (context: StepContext) => Promise<StepOut
   },
   finish,
 };
+
+/** A resource of that name which is not the job's was never made by it: then there is nothing to delete. */
+async function unlessForeign(deletion: Promise<void>): Promise<StepOutcome> {
+  try {
+    await deletion;
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || error.code !== 'COMPUTE_CONFLICT') throw error;
+  }
+  return {};
+}
 
 function resource({ resource, name }: JobStepRecord): string {
   assert(resource !== null, `step ${name} names a resource`);
