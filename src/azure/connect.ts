@@ -1,8 +1,10 @@
 import type { Catalog } from '../catalog/catalog.ts';
+import type { CopyStore } from '../copies/copy-store.ts';
 import type { LogStore, LogUpload } from '../drain/log-store.ts';
 import type { SeedStore } from '../seed/seed-store.ts';
 import { BlobAccount, type CallTimes } from './blob-account.ts';
 import { BlobCatalog } from './blob-catalog.ts';
+import { BlobCopyStore } from './blob-copy-store.ts';
 import { BlobLogStore } from './blob-log-store.ts';
 import { BlobSeedStore } from './blob-seed-store.ts';
 
@@ -19,6 +21,7 @@ export interface Storage {
   readonly logStore: LogStore;
   readonly logUpload: LogUpload;
   readonly seeds: SeedStore;
+  readonly copies: CopyStore;
   readonly catalog: Catalog;
   /** Ends the connections; requests in flight fail. */
   close(): void;
@@ -33,10 +36,16 @@ export function connect(connections: StorageConnections): Storage {
     logStore: logs,
     logUpload: logs,
     seeds: new BlobSeedStore(replica),
+    copies: new BlobCopyStore(replica, { serverSideCopy: !isEmulator(replica) }),
     catalog: new BlobCatalog(replica),
     close: () => {
       cache.close();
       replica.close();
     },
   };
+}
+
+/** Whether the account's endpoint is the emulator's form: the account in the path, not in the host's name. */
+function isEmulator(account: BlobAccount): boolean {
+  return new URL(account.container('any').url).pathname.split('/').filter((part) => part !== '').length > 1;
 }

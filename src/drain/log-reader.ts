@@ -92,6 +92,17 @@ export class LogReader {
     return loaded;
   }
 
+  /**
+   * Whether `sequence` is there, by asking for the blob itself: a listing may lag behind. One that is there is found by the next
+   * {@link get}.
+   */
+  async probe(sequence: number, signal: AbortSignal): Promise<boolean> {
+    const { store, stream } = this.#options;
+    const isThere = (await store.readHead(stream, sequence, 1, signal)) !== undefined;
+    if (isThere) this.#listed.add(sequence);
+    return isThere;
+  }
+
   /** Lets go of segments before `sequence`. */
   release(sequence: number): void {
     for (const held of this.#held.keys()) if (held < sequence) this.#held.delete(held);

@@ -23,13 +23,22 @@ export interface ReadChangesOptions {
   readonly signal: AbortSignal;
 }
 
+/** What a stretch of a log has changed. */
+export interface ChangesBetween {
+  /** Extents that its records write or zero; their checksums are unknown. */
+  readonly changes: readonly ChangedExtent[];
+  /** Time of its last write or discard; null when it holds none. */
+  readonly lastChangeUs: number | null;
+}
+
 /**
- * Extents that the records from `from` to `to` write or zero; their checksums are unknown.
+ * What the records from `from` to `to` change.
  * @throws TidemarkError LOG_SEGMENT_MISSING and other LOG_* codes when the log is not what it was when it was applied
  */
-export async function readChangesBetween(options: ReadChangesOptions): Promise<ChangedExtent[]> {
+export async function readChangesBetween(options: ReadChangesOptions): Promise<ChangesBetween> {
   const { from, to } = options;
   let changes: ChangedExtent[] = [];
+  let lastChangeUs: number | null = null;
   let { sequence, previous } = from;
   let firstRecord = from.record;
   while (sequence < to.sequence || (sequence === to.sequence && firstRecord < to.record)) {
@@ -38,6 +47,7 @@ export async function readChangesBetween(options: ReadChangesOptions): Promise<C
     const spans = head.records
       .slice(firstRecord, stop)
       .filter((record): record is typeof record & Span => record.kind === 'write' || record.kind === 'discard');
+    lastChangeUs = spans.at(-1)?.timeUs ?? lastChangeUs; // times never descend along a log
     changes = overlay(
       changes,
       coalesce(spans).map(({ offsetBytes, lengthBytes }) => ({ offsetBytes, lengthBytes, checksum: 'unknown' })),
@@ -46,11 +56,28 @@ export async function readChangesBetween(options: ReadChangesOptions): Promise<C
     sequence++;
     firstRecord = 0;
   }
-  return changes;
+  return { changes, lastChangeUs };
+}
+
+/**
+ * The tail of a segment that was applied long ago, for a reader that begins behind it; null before the first segment.
+ * @param digest what the segment must have
+ * @throws TidemarkError LOG_SEGMENT_MISSING, LOG_CHAIN and other LOG_* codes
+ */
+export async function readTail(
+  options: Omit<ReadChangesOptions, 'from' | 'to'>,
+  sequence: number,
+  digest: string,
+): Promise<SegmentTail | null> {
+  if (sequence === 0) return null;
+  const tail = tailOf(await readHead(options, sequence, null));
+  if (tail.digest.toString('hex') === digest) return tail;
+  const error = new TidemarkError('LOG_CHAIN', `segment ${sequence} is not the one that the point was made of`);
+  throw atBlob(error, options.stream, sequence);
 }
 
 async function readHead(
-  { store, stream, diskSizeBytes, key, signal }: ReadChangesOptions,
+  { store, stream, diskSizeBytes, key, signal }: Omit<ReadChangesOptions, 'from' | 'to'>,
   sequence: number,
   previous: SegmentTail | null,
 ): Promise<DecodedSegment> {

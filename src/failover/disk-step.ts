@@ -1,6 +1,6 @@
 /** A managed disk from the copy of a point's disk: by Import, or by Upload where Azure does not import. */
 import { getGroup } from '../catalog/groups.ts';
-import type { CopyName, PointDisk } from '../copies/copy-store.ts';
+import { pointReader, type CopyName, type PointDisk } from '../copies/copy-store.ts';
 import { assert, TidemarkError } from '../errors.ts';
 import { FOOTER_BYTES, vhdFooter } from '../seed/vhd-footer.ts';
 import type { Compute, ManagedDisk } from './compute.ts';
@@ -53,11 +53,12 @@ function isAvoidedByUpload(error: unknown): boolean {
 /** The disk's bytes from the snapshot, then the footer of a fixed VHD. */
 async function uploadSource(
   { ports, signal }: StepContext,
-  { sizeBytes, snapshot, copy, ...key }: PointDisk,
+  source: PointDisk,
 ): Promise<Parameters<Compute['uploadDisk']>[1]> {
-  const reader = copy === null ? ports.seeds.reader(key) : ports.copies.reader(copy);
+  const { sizeBytes, snapshot } = source;
+  const reader = pointReader(ports, source);
   const ranges = await reader.ranges(snapshot, sizeBytes, signal);
-  const footer = vhdFooter(key, sizeBytes);
+  const footer = vhdFooter(source, sizeBytes);
   return {
     ranges: [...ranges, { offsetBytes: sizeBytes, lengthBytes: FOOTER_BYTES }],
     read: async (offsetBytes, lengthBytes, either) => {

@@ -5,7 +5,7 @@ import { TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName } from '../model/names.ts';
 import { vhdFooter } from '../seed/vhd-footer.ts';
-import { deletePoints } from '../worker/discard.ts';
+import { deleteCopies, deletePoints } from '../worker/discard.ts';
 import { EndedGroup } from '../worker/ended-group.ts';
 import { newProgress, progressSchema } from '../worker/progress.ts';
 import type { FailoverPorts } from './ports.ts';
@@ -70,9 +70,7 @@ async function deleteUnder(ended: EndedGroup, ports: FailoverPorts): Promise<voi
     if (sizeBytes === undefined) await ports.seeds.remove(key, ended.confirm, either);
     else await deleteSnapshots(ended, ports, { key, sizeBytes }, either);
   });
-  await ended.confirm(signal);
-  const copies = await ports.copies.list(`point-disks/${group}/`, signal);
-  await mapAll(copies, DISKS_IN_FLIGHT, signal, (name, either) => ports.copies.remove(name, either));
+  await deleteCopies(ended, ports);
 }
 
 type Key = Awaited<ReturnType<FailoverPorts['seeds']['list']>>[number];

@@ -62,7 +62,7 @@ export class JobRun {
     await readJob(ports, name, signal);
     const blob = catalogName.job(name.group, name.job);
     const lease = await ports.catalog.takeLease(blob, signal);
-    const kept = keepLeases({ group: `${name.group}, job ${name.job}`, lease, disks: [] }, ports.clock, signal);
+    const kept = keepLeases({ group: `${name.group}, job ${name.job}`, leases: [lease] }, ports.clock, signal);
     try {
       const stored = await readDocument(ports.catalog, blob, jobSchema, kept.signal);
       assert(stored !== undefined, `${blob} was there when its lease was taken`);
@@ -86,6 +86,9 @@ export class JobRun {
   get isLost(): boolean {
     return this.#isLost || this.#kept.signal.aborted;
   }
+
+  /** @throws TidemarkError OWNERSHIP_LOST unless the job is still this executor's */
+  readonly confirm = (signal: AbortSignal): Promise<void> => this.#lease.renew(signal);
 
   /** Writes the changed journal: one guarded write. @throws TidemarkError OWNERSHIP_LOST, CONFLICT, STORAGE_* */
   async save(change: (current: JobDocument) => JobDocument): Promise<void> {

@@ -4,7 +4,7 @@ import type { PointDisk } from '../copies/copy-store.ts';
 import { assert, TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { usFromIso } from '../model/time.ts';
-import type { Manifest, ManifestDisk } from '../points/manifest.ts';
+import { pointDisk as pointDiskOf, type Manifest } from '../points/manifest.ts';
 import { requirePoint } from '../points/point-store.ts';
 import { claimGroup, endClaim, operationOf } from './claims.ts';
 import { importDisk } from './disk-step.ts';
@@ -34,13 +34,13 @@ const STEPS: Readonly<Record<StepKind, (context: StepContext) => Promise<StepOut
   },
   'hold-point': hold,
   copy: async (context) => {
-    const { ports, signal } = context;
-    await ports.copies.copy(await pointDisk(context), copyOf(context), { signal });
+    const { ports, run, signal } = context;
+    await ports.copies.copy(await pointDisk(context), copyOf(context), { signal, confirm: run.confirm });
     return {};
   },
   import: async (context) => ({ id: (await importDisk(context, await pointDisk(context), copyOf(context))).id }),
   'delete-copy': async (context) => {
-    await context.ports.copies.remove(copyOf(context), context.signal);
+    await context.ports.copies.remove(copyOf(context), context.signal, context.run.confirm);
     return {};
   },
   'create-machine': createMachine,
@@ -54,9 +54,9 @@ const STEPS: Readonly<Record<StepKind, (context: StepContext) => Promise<StepOut
     const tags = jobTags(run.document.group, owner(step));
     return unlessForeign(ports.compute.deleteDisk(resource(step), tags, resumable(context), signal));
   },
-  'delete-copies': async ({ ports, step, signal }) => {
+  'delete-copies': async ({ ports, run, step, signal }) => {
     const copies = await ports.copies.list(`failover/${owner(step)}/`, signal);
-    await mapAll(copies, COPIES_IN_FLIGHT, signal, (name, either) => ports.copies.remove(name, either));
+    await mapAll(copies, COPIES_IN_FLIGHT, signal, (name, either) => ports.copies.remove(name, either, run.confirm));
     return {};
   },
   'delete-points': async ({ ports, run, signal }) => {
@@ -161,11 +161,7 @@ async function pointDisk({ ports, run, step, signal }: StepContext): Promise<Poi
   if (found === undefined) {
     throw new TidemarkError('DISK_NOT_FOUND', `point ${point} of group ${group} has no disk ${machine}/${disk}`);
   }
-  return toPointDisk(group, found);
-}
-
-function toPointDisk(group: string, { machine, disk, sizeBytes, snapshot }: ManifestDisk): PointDisk {
-  return { group, machine, disk, sizeBytes, snapshot, copy: null };
+  return pointDiskOf(manifest, found);
 }
 
 async function createMachine(context: StepContext): Promise<StepOutcome> {

@@ -1,5 +1,6 @@
 import { createCounter, type Counter } from './counter.ts';
 import { MemoryCatalog } from './memory-catalog.ts';
+import { MemoryCopyStore } from './memory-copy-store.ts';
 import { MemoryLogStore } from './memory-log-store.ts';
 import { MemorySeedStore } from './memory-seed-store.ts';
 
@@ -8,6 +9,7 @@ export interface MemoryStorage {
   /** The same object as `logStore`. */
   readonly logUpload: MemoryLogStore;
   readonly seeds: MemorySeedStore;
+  readonly copies: MemoryCopyStore;
   readonly catalog: MemoryCatalog;
 }
 
@@ -17,5 +19,12 @@ export interface MemoryStorage {
  */
 export function createMemoryStorage(counter: Counter = createCounter()): MemoryStorage {
   const logs = new MemoryLogStore();
-  return { logStore: logs, logUpload: logs, seeds: new MemorySeedStore(counter), catalog: new MemoryCatalog(counter) };
+  const seeds = new MemorySeedStore(counter);
+  return {
+    logStore: logs,
+    logUpload: logs,
+    seeds,
+    copies: new MemoryCopyStore(counter, seeds),
+    catalog: new MemoryCatalog(counter),
+  };
 }

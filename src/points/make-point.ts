@@ -10,6 +10,7 @@ import type { Catalog } from '../catalog/catalog.ts';
 import { readDocument } from '../catalog/documents.ts';
 import { totalBytes, type ChangedExtent } from '../coalesce/change-list.ts';
 import { MAX_PUT_BYTES } from '../coalesce/requests.ts';
+import type { CopyName } from '../copies/copy-store.ts';
 import type { LogPosition } from '../drain/log-reader.ts';
 import { assert, TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
@@ -26,9 +27,11 @@ const DISKS_AT_ONCE = 8;
 export interface DiskAtCut {
   readonly stream: LogStream;
   readonly sizeBytes: number;
+  /** The seed disk, or the copy that the point is built on. */
   readonly seed: SeedDisk;
+  readonly copy: CopyName | null;
   readonly position: LogPosition;
-  /** Snapshot of the previous point, null before the first. */
+  /** Snapshot of the previous point of `seed`, null before the first. */
   readonly snapshot: string | null;
   /** What changed since that snapshot. */
   readonly changes: readonly ChangedExtent[];
@@ -103,11 +106,12 @@ export async function makePoint(options: MakePointOptions): Promise<Manifest> {
 
 const digestAt = (position: LogPosition): string => (position.previous?.digest ?? Buffer.alloc(32)).toString('hex');
 
-function diskAt({ stream, sizeBytes, changes, position }: DiskAtCut): Omit<ManifestDisk, 'snapshot'> {
+function diskAt({ stream, sizeBytes, copy, changes, position }: DiskAtCut): Omit<ManifestDisk, 'snapshot'> {
   return {
     machine: stream.machine,
     disk: stream.disk,
     sizeBytes,
+    copy,
     changedBytes: totalBytes(changes),
     epoch: stream.epoch,
     sequence: position.sequence,

@@ -1,6 +1,8 @@
 /** Pure. The manifest of a recovery point: one blob, and its existence is the point. */
 import { z } from 'zod';
+import { copyNameSchema, type PointDisk } from '../copies/copy-store.ts';
 import { isoFromUs, stampFromUs } from '../model/time.ts';
+import type { PointFact } from '../retention/plan.ts';
 
 export const POINT_KINDS = ['crash', 'app', 'latest'] as const;
 export type PointKind = (typeof POINT_KINDS)[number];
@@ -11,8 +13,10 @@ export const manifestDiskSchema = z.object({
   machine: z.string(),
   disk: z.string(),
   sizeBytes: bytes,
-  /** Snapshot of the seed blob; the same as the previous point's when nothing changed in between. */
+  /** Snapshot of the seed blob or of `copy`; the same as the previous point's when nothing changed in between. */
   snapshot: z.string(),
+  /** Where the bytes are when they are not the seed disk's: a copy that was made for this point; see {@link isBuilt}. */
+  copy: copyNameSchema.nullable().default(null),
   /** Bytes written or zeroed since the previous point (for the first point: since the disk was empty). */
   changedBytes: bytes,
   /** The place of the cut in the disk's log: before record `record` of segment `sequence`. */
@@ -49,10 +53,28 @@ export interface Cut {
   readonly cutUs: number;
   /** Id of the mark, for cuts at marks. */
   readonly mark: string | null;
+  /** At a moment that somebody asked for, and not one of the cuts that follow from the log. */
+  readonly isMoment?: boolean;
 }
 
-/** `20261123T043000.000000Z-crash`: points of a group sort by cut. */
-export const pointId = (cut: Pick<Cut, 'kind' | 'cutUs'>): string => `${stampFromUs(cut.cutUs)}-${cut.kind}`;
+/**
+ * `20261123T043000.000000Z-crash`: points of a group sort by cut. One of a moment ends in `-at`, so that it never has the id of a cut
+ * that is still to come.
+ */
+export const pointId = ({ cutUs, kind, isMoment }: Pick<Cut, 'kind' | 'cutUs' | 'isMoment'>): string =>
+  `${stampFromUs(cutUs)}-${isMoment === true ? 'at' : kind}`;
+
+/** A point made on copies of an earlier one, beside the chain of points that the seed disks went through. */
+export const isBuilt = ({ disks }: Pick<Manifest, 'disks'>): boolean => disks.some(({ copy }) => copy !== null);
+
+export const pointDisk = ({ group }: Pick<Manifest, 'group'>, disk: ManifestDisk): PointDisk => ({
+  group,
+  machine: disk.machine,
+  disk: disk.disk,
+  sizeBytes: disk.sizeBytes,
+  snapshot: disk.snapshot,
+  copy: disk.copy,
+});
 
 /** What `point list` shows of a point. */
 export interface PointSummary {
@@ -83,6 +105,6 @@ export function summarize(manifest: Manifest, pinned: boolean): PointSummary {
 }
 
 /** What the retention planner looks at. */
-export function pointFact({ point, kind, cutUs }: Manifest): { id: string; kind: PointKind; cutUs: number } {
-  return { id: point, kind, cutUs };
+export function pointFact(manifest: Manifest): PointFact {
+  return { id: manifest.point, kind: manifest.kind, cutUs: manifest.cutUs, isBuilt: isBuilt(manifest) };
 }

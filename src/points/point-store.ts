@@ -3,12 +3,13 @@ import type { Catalog } from '../catalog/catalog.ts';
 import { readDocument, readDocuments } from '../catalog/documents.ts';
 import { TidemarkError } from '../errors.ts';
 import { catalogName } from '../model/names.ts';
-import { manifestSchema, type Manifest } from './manifest.ts';
+import { byCut } from '../retention/plan.ts';
+import { manifestSchema, pointFact, type Manifest } from './manifest.ts';
 
-/** All manifests of a group, oldest cut first. A point that is pruned meanwhile is left out. */
+/** All manifests of a group, oldest cut first, and in the order of their making within one instant. A point that is pruned meanwhile is left out. */
 export async function listPoints(catalog: Catalog, group: string, signal: AbortSignal): Promise<Manifest[]> {
   const manifests = await readDocuments(catalog, catalogName.points(group), manifestSchema, signal);
-  return manifests.toSorted(byCutAndOrder);
+  return manifests.toSorted((a, b) => byCut(pointFact(a), pointFact(b)));
 }
 
 export async function findPoint(
@@ -33,12 +34,4 @@ export async function requirePoint(
     throw new TidemarkError('POINT_NOT_FOUND', `group ${group} has no point ${JSON.stringify(point)}`);
   }
   return manifest;
-}
-
-/** Points of one instant (a boundary and an app mark on it) stay in the order in which they were made. */
-function byCutAndOrder(a: Manifest, b: Manifest): number {
-  if (a.cutUs !== b.cutUs) return a.cutUs - b.cutUs;
-  if (a.previousPoint === b.point) return 1;
-  if (b.previousPoint === a.point) return -1;
-  return a.point < b.point ? -1 : 1;
 }

@@ -3,10 +3,11 @@
  * finishes an interrupted prune.
  */
 import type { Catalog } from '../catalog/catalog.ts';
+import type { CopyName, CopyStore } from '../copies/copy-store.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
 import type { SeedDisk } from '../seed/seed-store.ts';
-import type { Manifest } from './manifest.ts';
+import type { Manifest, ManifestDisk } from './manifest.ts';
 import { findPoint } from './point-store.ts';
 
 const DELETES_IN_FLIGHT = 4;
@@ -20,12 +21,16 @@ export interface RemovePointsOptions {
   readonly keep: readonly Manifest[];
   /** By `machine/disk`. */
   readonly seeds: ReadonlyMap<string, SeedDisk>;
+  readonly copies: CopyStore;
+  /** @throws TidemarkError OWNERSHIP_LOST unless the group is still this owner's */
+  readonly confirm: (signal: AbortSignal) => Promise<void>;
   readonly signal: AbortSignal;
 }
 
 export async function removePoints(options: RemovePointsOptions): Promise<void> {
-  const { catalog, group, remove, keep, seeds, signal } = options;
-  const kept = new Set(keep.flatMap(({ disks }) => disks.map((disk) => `${diskLabel(disk)}@${disk.snapshot}`)));
+  const { catalog, group, remove, keep, seeds, copies, confirm, signal } = options;
+  const kept = new Set(keep.flatMap(({ disks }) => disks.map(placeOf)));
+  const keptCopies = new Set(keep.flatMap(({ disks }) => disks.map(({ copy }) => copy)));
   const unlisted: Manifest[] = [];
   for (const point of remove) {
     const manifest = await findPoint(catalog, group, point, signal);
@@ -40,11 +45,21 @@ export async function removePoints(options: RemovePointsOptions): Promise<void> 
   for (const { disks } of unlisted) {
     for (const disk of disks) {
       const seed = seeds.get(diskLabel(disk));
-      const key = `${diskLabel(disk)}@${disk.snapshot}`;
+      if (disk.copy !== null) continue;
+      const key = placeOf(disk);
       if (seed !== undefined && !kept.has(key)) snapshots.set(key, { seed, snapshot: disk.snapshot });
     }
   }
   await mapAll(snapshots.values(), DELETES_IN_FLIGHT, signal, ({ seed, snapshot }, either) =>
     seed.deleteSnapshot(snapshot, either),
   );
+  const unnamed = new Set(unlisted.flatMap(({ disks }) => disks.map(({ copy }) => copy)).filter(isUnnamed(keptCopies)));
+  await mapAll(unnamed, DELETES_IN_FLIGHT, signal, (copy, either) => copies.remove(copy, either, confirm));
 }
+
+const placeOf = (disk: ManifestDisk): string => `${diskLabel(disk)}@${disk.copy ?? ''}@${disk.snapshot}`;
+
+const isUnnamed =
+  (kept: ReadonlySet<CopyName | null>) =>
+  (copy: CopyName | null): copy is CopyName =>
+    copy !== null && !kept.has(copy);

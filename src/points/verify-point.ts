@@ -9,9 +9,10 @@ import { TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
 import { isoFromUs } from '../model/time.ts';
+import { pointReader, type CopyStore } from '../copies/copy-store.ts';
 import type { SeedReader, SeedStore } from '../seed/seed-store.ts';
 import { decodeChanges } from './changes-file.ts';
-import { manifestSchema, type Manifest } from './manifest.ts';
+import { manifestSchema, pointDisk, type Manifest } from './manifest.ts';
 
 /** Reads at the same time: storage streams best with about four. */
 const READS_IN_FLIGHT = 4;
@@ -35,6 +36,7 @@ export interface Verification {
 export interface VerifyOptions {
   readonly catalog: Catalog;
   readonly seeds: Pick<SeedStore, 'reader'>;
+  readonly copies: Pick<CopyStore, 'reader'>;
   readonly manifest: Manifest;
   readonly nowUs: number;
   readonly signal: AbortSignal;
@@ -46,14 +48,15 @@ export interface VerifyOptions {
  * @throws TidemarkError DOCUMENT_INVALID when the changes list is not the one the manifest was written with
  */
 export async function verifyPoint(options: VerifyOptions): Promise<Verification | undefined> {
-  const { catalog, seeds, manifest, nowUs, signal } = options;
+  const { catalog, manifest, nowUs, signal } = options;
   const { group, point, disks } = manifest;
   const lists = await readChanges(catalog, manifest, signal);
   const damaged: DamagedExtent[] = [];
   let checkedBytes = 0;
-  for (const { machine, disk, snapshot } of disks) {
+  for (const cut of disks) {
+    const { machine, disk, snapshot } = cut;
     const extents = lists.get(diskLabel({ machine, disk })) ?? [];
-    const seed = seeds.reader({ group, machine, disk });
+    const seed = pointReader(options, pointDisk(manifest, cut));
     await mapAll(runsOf(extents), READS_IN_FLIGHT, signal, async (run, either) => {
       for (const { offsetBytes, lengthBytes } of await damageIn(seed, snapshot, run, either)) {
         damaged.push({ machine, disk, offsetBytes, lengthBytes });

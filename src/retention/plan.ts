@@ -17,6 +17,8 @@ export interface PointFact {
   readonly kind: 'crash' | 'app' | 'latest';
   /** Source time of the cut in microseconds. */
   readonly cutUs: number;
+  /** Made for a moment that somebody asked for, beside the points that follow from the log. */
+  readonly isBuilt?: boolean;
 }
 
 /** Keeps a point whatever the policy says. */
@@ -77,6 +79,9 @@ function tiersOf(retentionHours: number): readonly Tier[] {
  * point wins over others, then the newest. A winner that has itself passed the retention still wins, because it had been there
  * when its rivals were due.
  *
+ * A built point takes nobody's place: it is neither the newest point nor the winner of a bucket, and it stays while it is not older than the
+ * retention.
+ *
  * @throws TidemarkError ASSERTION when two points have one id or a cut is no safe integer.
  */
 export function planPrune(points: readonly PointFact[], policy: Policy, options: PruneOptions): PrunePlan {
@@ -106,7 +111,7 @@ interface Verdict {
 
 /** What the policy alone says about a point. `ordered` is sorted by {@link byCut}. */
 function keepingRule(ordered: readonly PointFact[], retentionHours: number): (point: PointFact) => Verdict {
-  const newest = ordered.at(-1);
+  const newest = ordered.findLast(({ isBuilt }) => isBuilt !== true);
   const newestApp = ordered.findLast((point) => point.kind === 'app');
   const tiers = tiersOf(retentionHours);
   const winners = new Map(tiers.map((tier) => [tier.bucketHours, bucketWinners(ordered, tier.bucketHours)]));
@@ -121,6 +126,7 @@ function keepingRule(ordered: readonly PointFact[], retentionHours: number): (po
     const tier = tiers.find(({ maxAgeHours }) => ageUs <= maxAgeHours * HOUR_US);
     if (retentionHours === 0) return remove('the policy keeps no older points (retention 0)');
     if (tier === undefined) return remove(`older than the retention of ${hoursText(retentionHours)}`);
+    if (point.isBuilt === true) return keep('made on demand, within the retention');
     if (ageUs <= KEEP_ALL_HOURS * HOUR_US) return keep(`within the last ${KEEP_ALL_HOURS} h`);
     const winner = winners.get(tier.bucketHours)?.get(bucketOf(point, tier.bucketHours));
     const bucket = bucketText(point, tier.bucketHours);
@@ -140,19 +146,25 @@ const bucketOf = (point: PointFact, bucketHours: number): number => Math.floor(p
 function bucketWinners(ordered: readonly PointFact[], bucketHours: number): ReadonlyMap<number, PointFact> {
   const winners = new Map<number, PointFact>();
   for (const point of ordered) {
+    if (point.isBuilt === true) continue;
     const bucket = bucketOf(point, bucketHours);
     if (winners.get(bucket)?.kind !== 'app' || point.kind === 'app') winners.set(bucket, point);
   }
   return winners;
 }
 
-/** By cut; at one cut the app-consistent point is the later one; then by id, so that the order is total. */
+/** Order of points of one instant: the order in which a group can come to make them. */
+const RANK = { latest: 0, crash: 1, app: 2 } as const;
+
+/** By cut; at one cut a built point comes first and the app-consistent one last; then by id, so that the order is total. */
 export function byCut(a: PointFact, b: PointFact): number {
   if (a.cutUs !== b.cutUs) return a.cutUs - b.cutUs;
-  const rank = Number(a.kind === 'app') - Number(b.kind === 'app');
+  const rank = rankOf(a) - rankOf(b);
   if (rank !== 0) return rank;
   return a.id < b.id ? -1 : Number(a.id > b.id);
 }
+
+const rankOf = ({ kind, isBuilt }: PointFact): number => (isBuilt === true ? -1 : RANK[kind]);
 
 /** The hold that lasts longest, for each held point. */
 function holdReasons({ holds, nowUs }: PruneOptions): ReadonlyMap<string, string> {

@@ -1,7 +1,7 @@
 /**
  * The end of a group: reports that it is disabled and, unless its points are kept, deletes everything of it.
  *
- *   lease ─▶ read again ─▶ 'disabled' ─▶ manifests ─▶ changes lists ─▶ seed disks ─▶ segments ─▶ 'discarded' ─▶ messages sent
+ *   lease ─▶ read again ─▶ 'disabled' ─▶ manifests ─▶ changes lists ─▶ copies ─▶ seed disks ─▶ segments ─▶ 'discarded' ─▶ messages sent
  *
  * Whoever comes after a crash begins at the first step and finds there what is left. Only the last write says that all is done,
  * and no owner opens an epoch before it: so whatever seed disks and points there are belong to the epochs to discard.
@@ -9,6 +9,7 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import { createDocument, readDocument } from '../catalog/documents.ts';
 import { getGroup, lastEpoch, type GroupDocument } from '../catalog/groups.ts';
+import { pointCopiesPrefix } from '../copies/copy-store.ts';
 import { assert, TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName } from '../model/names.ts';
@@ -113,6 +114,7 @@ const isReportDue = (document: GroupDocument, progress: ProgressDocument): boole
 async function hasLeftovers({ document, ports, signal }: EndOptions): Promise<boolean> {
   const { group } = document;
   if ((await pointBlobs(ports.catalog, group, signal)).length > 0) return true;
+  if ((await ports.copies.list(pointCopiesPrefix(group), signal)).length > 0) return true;
   if ((await ports.seeds.list(group, signal)).length > 0) return true;
   return (await ports.logStore.listStreams(group, signal)).some(({ epoch }) => epoch <= lastEpoch(document));
 }
@@ -162,6 +164,7 @@ async function discard(ended: EndedGroup, document: GroupDocument, ports: Worker
     );
   }
   await deletePoints(ended, ports.catalog, beforeEpoch);
+  await deleteCopies(ended, ports);
   await deleteSeeds(ended, ports);
   await deleteSegments(ended, ports, beforeEpoch);
   if (progress.discardedBeforeEpoch >= beforeEpoch) return;
@@ -228,6 +231,15 @@ async function deleteFound(ended: EndedGroup, catalog: Catalog, found: readonly 
       throw new TidemarkError('CONFLICT', `${name} was changed while it was being deleted`);
     }
   });
+}
+
+/** Deletes the copies that points were built on. */
+export async function deleteCopies(
+  { group, signal, confirm }: EndedGroup,
+  { copies }: Pick<WorkerPorts, 'copies'>,
+): Promise<void> {
+  const names = await copies.list(pointCopiesPrefix(group), signal);
+  await mapAll(names, IN_FLIGHT, signal, (name, either) => copies.remove(name, either, confirm));
 }
 
 async function deleteSeeds({ group, signal, confirm }: EndedGroup, { seeds }: WorkerPorts): Promise<void> {

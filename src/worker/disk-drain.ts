@@ -19,6 +19,8 @@ export interface DiskPlace {
   readonly baseCompleteUs: number | null;
   /** End time of the last segment that is wholly passed. */
   readonly watermarkUs: number | null;
+  /** Time of the last write or discard before the position; null when there was none since the newest point. */
+  readonly lastChangeUs: number | null;
 }
 
 export interface DrainCounters extends WriteCounters {
@@ -29,6 +31,18 @@ export interface DrainCounters extends WriteCounters {
   /** Writes and discards of the log, each of which a naive drain would send by itself. */
   changes: number;
 }
+
+export const newCounters = (): DrainCounters => ({
+  segments: 0,
+  logBytes: 0,
+  payloadBytes: 0,
+  liveBytes: 0,
+  changes: 0,
+  putRequests: 0,
+  putBytes: 0,
+  clearRequests: 0,
+  clearBytes: 0,
+});
 
 export interface DiskDrainOptions {
   readonly stream: LogStream;
@@ -81,6 +95,7 @@ export class DiskDrain {
   defect: TidemarkError | undefined;
   /** At a mark, and the log ends in its defect before it is known whether the boundary is reached. */
   #endsBehindMark = false;
+  #isSureOfSeed = false;
   readonly #options: DiskDrainOptions;
 
   constructor(options: DiskDrainOptions) {
@@ -100,7 +115,7 @@ export class DiskDrain {
    */
   async advance(options: AdvanceOptions): Promise<void> {
     this.#endsBehindMark = false;
-    if (this.#isDefectApplied) {
+    if (this.isDefectApplied) {
       this.stop = { at: 'end' }; // nobody knows what changed since the newest point, so no cut may be made of it
       return;
     }
@@ -135,9 +150,28 @@ export class DiskDrain {
   }
 
   /** The defect lies in what is on the seed already: it was sound when it was applied. */
-  get #isDefectApplied(): boolean {
+  get isDefectApplied(): boolean {
     const { sequence, record } = this.place.position;
     return this.#isDefective(record > 0 ? sequence : sequence - 1);
+  }
+
+  /** The time before which everything of the disk is on its seed; null when that is unknown. */
+  throughUs(boundaryUs: number | null): number | null {
+    const { stop } = this;
+    if (stop.at === 'mark') return stop.timeUs;
+    return stop.at === 'boundary' ? (boundaryUs ?? this.place.watermarkUs) : this.place.watermarkUs;
+  }
+
+  /**
+   * Whether the seed is known to hold nothing behind `place`. An owner that died may have applied segments that it did not note; it
+   * never went beyond a stop, and never into a segment that is not there. So a disk at a stop is sure, and one at the end of its log
+   * is when storage says, asked for the next segment itself, that there is none; once, since nobody else writes from then on.
+   * When it says that there is one, the next advance goes on.
+   */
+  async isSureOfSeed(signal: AbortSignal): Promise<boolean> {
+    if (this.stop.at !== 'end' || this.#isSureOfSeed) return true;
+    this.#isSureOfSeed = !(await this.#options.reader.probe(this.place.position.sequence, signal));
+    return this.#isSureOfSeed;
   }
 
   /** Moves behind the mark that the disk stands at. */
@@ -272,8 +306,8 @@ function walkSegment(
   limits: WalkLimits,
 ): { readonly place: DiskPlace; readonly stop?: Stop } {
   let { record } = from.position;
-  let { baseCompleteUs } = from;
-  const here = (): DiskPlace => ({ ...from, baseCompleteUs, position: { ...from.position, record } });
+  let { baseCompleteUs, lastChangeUs } = from;
+  const here = (): DiskPlace => ({ ...from, baseCompleteUs, lastChangeUs, position: { ...from.position, record } });
   for (; record < records.length; record++) {
     const entry = records[record];
     assert(entry !== undefined, 'records are dense');
@@ -285,6 +319,7 @@ function walkSegment(
       return { place: here(), stop: { at: 'mark', id, kind: markKind, timeUs, boundaryReached: 'unknown' } };
     }
     if (entry.kind === 'base-complete') baseCompleteUs = entry.timeUs;
+    if (step === 'take') lastChangeUs = entry.timeUs;
   }
   return { place: here() };
 }

@@ -51,7 +51,7 @@ export class EndedGroup {
     const { group, ports, signal } = options;
     const name = catalogName.progress(group);
     const lease = await ports.catalog.takeLease(name, signal);
-    const kept = keepLeases({ group, lease, disks: [] }, ports.clock, signal);
+    const kept = keepLeases({ group, leases: [lease] }, ports.clock, signal);
     try {
       const stored = await readDocument(ports.catalog, name, progressSchema, kept.signal);
       assert(stored !== undefined, `${name} was there when its lease was taken`);

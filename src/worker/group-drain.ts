@@ -15,9 +15,9 @@ import { boundaryAtOrAfter, FIVE_MINUTES_US } from '../model/time.ts';
 import { nextBatch } from '../monitoring/cloud-event.ts';
 import { acknowledge, enqueue } from '../monitoring/outbox.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
-import { makePoint } from '../points/make-point.ts';
-import { pointId, type Cut } from '../points/manifest.ts';
+import { pointId, type Cut, type Manifest } from '../points/manifest.ts';
 import type { Policy } from '../retention/policy.ts';
+import { makeCutPoint } from './cut-point.ts';
 import { appIntervalMissed, initialReplication, pointCreated, pointMissed, resyncRequired } from './facts.ts';
 import type { OwnedDisk, OwnedGroup } from './group-owner.ts';
 import type { WorkerPorts, WorkerSettings } from './ports.ts';
@@ -64,6 +64,7 @@ export class GroupDrain {
    * @param goOn asked between two cuts; when it says no, the rest is left for the next call
    */
   async drain(afterPoint: () => Promise<void>, goOn: () => boolean): Promise<void> {
+    await this.finishDue();
     while (!this.needsResync && goOn()) {
       await this.#advance();
       await this.#beginBoundaries();
@@ -75,6 +76,38 @@ export class GroupDrain {
         await afterPoint();
       }
     }
+  }
+
+  /**
+   * Makes the point of kind `latest` at a time that every disk's seed stands at: nothing of that time or later is on one.
+   * From the first write on it is due: whoever owns the group next makes it before anything else.
+   */
+  async makeLatest(cutUs: number): Promise<Manifest> {
+    assert(!this.needsResync, 'a group that needs a resync makes no points');
+    await this.save({ latestUs: cutUs });
+    const manifest = await this.finishDue();
+    assert(manifest !== undefined, 'a due point was made');
+    return manifest;
+  }
+
+  /**
+   * What an owner has written down and may not have lived to do: the point that is due, and the report of one that was built.
+   * @returns the point that was due
+   */
+  async finishDue(): Promise<Manifest | undefined> {
+    const { disks, progress, manifests } = this.#owned;
+    const built = manifests.find(({ point }) => point === progress.building?.point);
+    if (built !== undefined) await this.save({ building: null }, [pointCreated(built)]);
+    const { latestUs } = progress;
+    if (latestUs === null) return undefined;
+    if (disks.some(({ drain }) => drain.isDefectApplied)) {
+      await this.save({ latestUs: null }); // nobody knows what changed since the newest point
+      return undefined;
+    }
+    const manifest = await makeCutPoint(this.#options, { kind: 'latest', cutUs: latestUs, mark: null });
+    const newestPoint = { id: manifest.point, cutUs: latestUs };
+    await this.save({ latestUs: null, newestPoint }, [pointCreated(manifest)]);
+    return manifest;
   }
 
   /** Writes the progress document with `facts` changed and `events` queued: one guarded write. */
@@ -173,43 +206,16 @@ export class GroupDrain {
   }
 
   async #makePoint(decision: Extract<CutDecision, { do: 'cut' }>): Promise<void> {
-    const { ports, policy, signal } = this.#options;
-    const { progress, disks, manifests, group } = this.#owned;
+    const { policy } = this.#options;
+    const { progress, disks } = this.#owned;
     const cut: Cut = { kind: decision.kind, cutUs: decision.cutUs, mark: decision.mark };
     if (progress.newestPoint !== null && isPassed(cut, progress.newestPoint)) {
       return this.#passMarks(decision.mark, [
         pointMissed({ ...cut, reason: 'same-instant', missingOn: [], intervalHours: policy.appConsistentHours }),
       ]);
     }
-    const manifest = await makePoint({
-      catalog: ports.catalog,
-      group,
-      cut,
-      disks: disks.map(({ drain, orphans }) => ({
-        stream: drain.stream,
-        sizeBytes: drain.sizeBytes,
-        seed: drain.seed,
-        position: drain.place.position,
-        snapshot: drain.snapshot,
-        changes: drain.changes,
-        orphans,
-      })),
-      // The first point of an epoch begins anew: its changes count from an empty disk.
-      previousPoint: disks.every(({ drain }) => drain.snapshot === null) ? null : (progress.newestPoint?.id ?? null),
-      createdAtUs: ports.clock.nowUs(),
-      confirm: (either) => this.#owned.lease.renew(either),
-      signal,
-    });
-    const listed = manifests.findIndex(({ point }) => point === manifest.point); // committed before a crash
-    if (listed < 0) manifests.push(manifest);
-    else manifests[listed] = manifest;
-    for (const [index, disk] of disks.entries()) {
-      disk.drain.snapshot = manifest.disks[index]?.snapshot ?? null;
-      disk.drain.changes = [];
-      disk.cut = storedPosition(disk.drain.place.position);
-      disk.orphans = [];
-      if (decision.mark !== null) disk.drain.passMark();
-    }
+    const manifest = await makeCutPoint(this.#options, cut);
+    if (decision.mark !== null) for (const { drain } of disks) drain.passMark();
     const { facts, missed } = appIntervalMissed(progress, cut, policy.appConsistentHours);
     await this.save(
       {

@@ -6,31 +6,33 @@
  */
 import { RateLimit } from '../apply/rate-limit.ts';
 import { SeedWriter } from '../apply/seed-writer.ts';
-import type { Catalog, Lease } from '../catalog/catalog.ts';
+import type { Lease } from '../catalog/catalog.ts';
 import { createDocument, readDocument } from '../catalog/documents.ts';
 import { getGroup, isFailedOver, type GroupDocument } from '../catalog/groups.ts';
 import { LogReader } from '../drain/log-reader.ts';
 import { readChangesBetween } from '../drain/read-tables.ts';
 import { assert, TidemarkError } from '../errors.ts';
-import { catalogName, diskLabel } from '../model/names.ts';
-import { stampFromUs } from '../model/time.ts';
+import { catalogName } from '../model/names.ts';
 import type { Manifest } from '../points/manifest.ts';
 import { listPoints } from '../points/point-store.ts';
+import { sweepChanges, sweepCopies, sweepOrphans } from '../points/sweep.ts';
 import type { SeedDisk, SnapshotInfo } from '../seed/seed-store.ts';
 import { vhdFooter } from '../seed/vhd-footer.ts';
 import { DiskDrain, type DrainCounters } from './disk-drain.ts';
 import type { WorkerPorts, WorkerSettings } from './ports.ts';
 import {
+  liveBuilding,
   logPosition,
   newDiskProgress,
   newProgress,
   progressSchema,
+  type Building,
   type DiskProgress,
   type ProgressDocument,
 } from './progress.ts';
 
 /** Segments requested ahead of the one being decoded, per disk. */
-const READ_AHEAD = 3;
+export const READ_AHEAD = 3;
 
 export interface OwnedDisk {
   readonly drain: DiskDrain;
@@ -83,8 +85,8 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
     const stored = await readDocument(ports.catalog, name, progressSchema, signal);
     assert(stored !== undefined, `${name} was there when its lease was taken`);
     await requireCurrent(document, ports, signal);
-    const manifests = await listPoints(ports.catalog, group, signal);
-    await sweepChanges(ports.catalog, group, manifests, signal);
+    const building = liveBuilding(stored.value, ports.clock.nowUs());
+    const manifests = await sweep({ document, ports, lease, building, signal });
     const disks: OwnedDisk[] = [];
     for (const [index, disk] of wanted.entries()) {
       const known = stored.value.disks.find((other) => isSameEpoch(other, disk));
@@ -105,7 +107,13 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
       lease,
       disks,
       manifests: [...manifests],
-      progress: withFreshIds(complete ? stored.value : { ...stored.value, boundaryUs: null }, ports.clock.nowUs()),
+      progress: withFreshIds(
+        // What was due on disks of an earlier epoch is due no more.
+        complete
+          ? { ...stored.value, building }
+          : { ...stored.value, boundaryUs: null, latestUs: null, building: null },
+        ports.clock.nowUs(),
+      ),
       etag: stored.etag,
       close: (closing) => release(lease, seeds, closing),
     };
@@ -113,6 +121,27 @@ export async function openGroup(options: OpenOptions): Promise<OwnedGroup> {
     await release(lease, seeds, signal).catch(() => undefined); // what cannot be given back expires; the first error is the one to tell
     throw error;
   }
+}
+
+interface SweptGroup extends Pick<OpenOptions, 'document' | 'ports' | 'signal'> {
+  readonly lease: Lease;
+  readonly building: Building | null;
+}
+
+/** All points of the group, once what interrupted work has left of others is gone. */
+async function sweep({ document, ports, lease, building, signal }: SweptGroup): Promise<readonly Manifest[]> {
+  const options = {
+    catalog: ports.catalog,
+    copies: ports.copies,
+    group: document.group,
+    manifests: await listPoints(ports.catalog, document.group, signal),
+    building: building?.point,
+    confirm: (either: AbortSignal) => lease.renew(either),
+    signal,
+  };
+  const manifests = await sweepCopies(options);
+  await sweepChanges({ ...options, manifests });
+  return manifests;
 }
 
 /**
@@ -166,7 +195,8 @@ async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
   const source = { store: ports.logStore, stream, diskSizeBytes: sizeBytes, key: settings.key };
   const position = logPosition(progress.applied);
   const applied = { ...source, from: logPosition(progress.cut), to: position, signal };
-  const changes = await readChangesBetween(applied).catch(defectOf);
+  const between = await readChangesBetween(applied).catch(defectOf);
+  const { changes, lastChangeUs } = between instanceof TidemarkError ? { changes: [], lastChangeUs: null } : between;
   const rate = settings.rate === undefined ? undefined : new RateLimit(settings.rate, ports.clock);
   const { requestsPerDisk, account, key } = settings;
   const drain = new DiskDrain({
@@ -177,12 +207,12 @@ async function openDisk(options: OpenDiskOptions): Promise<OwnedDisk> {
     writer: new SeedWriter({ seed, requestsPerDisk, account, rate, counters }),
     key,
     counters,
-    place: { position, baseCompleteUs: progress.baseCompleteUs, watermarkUs: progress.watermarkUs },
+    place: { position, baseCompleteUs: progress.baseCompleteUs, watermarkUs: progress.watermarkUs, lastChangeUs },
     snapshot: progress.snapshot,
-    changes: changes instanceof TidemarkError ? [] : changes,
+    changes,
   });
   // What is on the seed is no longer in the log, so nobody knows what changed: the group stops here.
-  if (changes instanceof TidemarkError) drain.defect = changes;
+  if (between instanceof TidemarkError) drain.defect = between;
   const { state, cut, baseAppliedBytes, trimmedThrough, defect } = progress;
   const orphans = await sweepOrphans(seed, options.manifests, signal);
   return { drain, orphans, state, cut, baseAppliedBytes, trimmedThrough, defect };
@@ -193,47 +223,3 @@ function defectOf(error: unknown): TidemarkError {
   if (error instanceof TidemarkError && error.class === 'resync') return error;
   throw error;
 }
-
-/**
- * Snapshots without a manifest: those of a cut after the newest point are left by an attempt that will be repeated and can adopt
- * them; all others are what a prune had still to delete. Snapshots that are none of ours stay.
- */
-async function sweepOrphans(
-  seed: SeedDisk,
-  manifests: readonly Manifest[],
-  signal: AbortSignal,
-): Promise<readonly SnapshotInfo[]> {
-  const referenced = new Set(manifests.flatMap((manifest) => manifest.disks.map(snapshotKey)));
-  const newestCutUs = manifests.at(-1)?.cutUs ?? -1;
-  const adoptable: SnapshotInfo[] = [];
-  for (const info of await seed.listSnapshots(signal)) {
-    const { point, machine, disk, cut } = info.metadata;
-    if (point === undefined || machine === undefined || disk === undefined) continue;
-    if (referenced.has(snapshotKey({ machine, disk, snapshot: info.snapshot }))) continue;
-    if (Number(cut) > newestCutUs) adoptable.push(info);
-    else await seed.deleteSnapshot(info.snapshot, signal);
-  }
-  return adoptable;
-}
-
-/**
- * Changes lists without a manifest from before the newest point: what a prune had still to delete, or what came through after it of a
- * request that had been given up. A later one belongs to a point that is being made.
- */
-async function sweepChanges(
-  catalog: Catalog,
-  group: string,
-  manifests: readonly Manifest[],
-  signal: AbortSignal,
-): Promise<void> {
-  const newestCutUs = manifests.at(-1)?.cutUs ?? 0;
-  const before = `${catalogName.points(group)}${stampFromUs(newestCutUs)}`;
-  const listed = new Set(manifests.map(({ point }) => catalogName.changes(group, point)));
-  for (const name of await catalog.list(catalogName.points(group), signal)) {
-    if (!name.endsWith('.changes') || name >= before || listed.has(name)) continue;
-    await catalog.delete(name, undefined, signal);
-  }
-}
-
-const snapshotKey = (disk: { machine: string; disk: string; snapshot: string }): string =>
-  `${diskLabel(disk)}@${disk.snapshot}`;

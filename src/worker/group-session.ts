@@ -1,5 +1,5 @@
 /** One group in this worker's hands: opened, worked on cycle by cycle, closed. */
-import type { GroupDocument } from '../catalog/groups.ts';
+import { isFailedOver, type GroupDocument } from '../catalog/groups.ts';
 import { TidemarkError } from '../errors.ts';
 import type { Verification } from '../points/verify-point.ts';
 import type { Policy } from '../retention/policy.ts';
@@ -7,6 +7,7 @@ import type { DrainCounters } from './disk-drain.ts';
 import { GroupDrain, type GroupDrainOptions } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
 import { keepLeases, type KeptLeases, RELEASE_LIMIT_MS } from './lease-keeper.ts';
+import type { OnDemandOptions } from './on-demand.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
 import { prune, reportDamage, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
 
@@ -30,12 +31,15 @@ export class GroupSession {
   readonly #clock: Clock;
   readonly #drain: GroupDrain;
   readonly #upkeep: UpkeepOptions;
+  readonly #isFailedOver: boolean;
 
   private constructor(options: SessionOptions, owned: OwnedGroup) {
     const { ports, policy } = options;
     this.#owned = owned;
+    this.#isFailedOver = isFailedOver(options.document);
     this.#clock = ports.clock;
-    this.#leases = keepLeases(owned, ports.clock, options.signal);
+    const leases = [owned.lease, ...owned.disks.map(({ drain }) => drain.seed)];
+    this.#leases = keepLeases({ group: owned.group, leases }, ports.clock, options.signal);
     this.#drain = new GroupDrain({ ...options, owned, signal: this.#leases.signal });
     const paceBytesPerSecond = pace(options.counters, ports.clock);
     this.#upkeep = { owned, drain: this.#drain, ports, policy, paceBytesPerSecond, signal: this.#leases.signal };
@@ -55,18 +59,29 @@ export class GroupSession {
    */
   async cycle(sliceMs: number): Promise<unknown> {
     const endMs = this.#clock.nowMs() + sliceMs;
-    let points = 0;
-    const afterPoint = async (): Promise<void> => {
-      if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
-    };
     try {
-      await this.#drain.drain(afterPoint, () => this.#clock.nowMs() < endMs);
+      await this.#drainWhile(() => this.#clock.nowMs() < endMs);
     } catch (error) {
       // A missing key stops the drain, not the clock: the growing RPO must be told all the same.
       if (error instanceof TidemarkError && error.class === 'operator') await this.#report();
       throw error;
     }
     return this.#keepUp();
+  }
+
+  async #drainWhile(goOn: () => boolean): Promise<void> {
+    let points = 0;
+    const afterPoint = async (): Promise<void> => {
+      if (++points % POINTS_BETWEEN_UPKEEP === 0) await this.#keepUp();
+    };
+    await this.#drain.drain(afterPoint, goOn);
+  }
+
+  /** A step of a point on demand. Messages that cannot be sent now wait in the outbox. */
+  async onDemand<T>(step: (options: OnDemandOptions) => Promise<T>): Promise<T> {
+    const result = await step({ ...this.#upkeep, drainAll: () => this.#drainWhile(() => true) });
+    await this.#flush();
+    return result;
   }
 
   /** Prunes and nothing else. */
@@ -84,6 +99,8 @@ export class GroupSession {
 
   /** @returns why messages could not be sent, if so; they wait in the outbox */
   async #keepUp(): Promise<unknown> {
+    // In a failover the group is opened for a point that was asked for: everything else stays as it is.
+    if (this.#isFailedOver) return undefined;
     await prune(this.#upkeep);
     await trimLog(this.#upkeep);
     return this.#report();
@@ -92,6 +109,11 @@ export class GroupSession {
   /** @returns as keepUp */
   async #report(): Promise<unknown> {
     await reportHealth(this.#upkeep);
+    return this.#flush();
+  }
+
+  /** @returns as keepUp */
+  async #flush(): Promise<unknown> {
     try {
       await this.#drain.flushOutbox();
       return undefined;

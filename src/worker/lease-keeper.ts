@@ -1,7 +1,6 @@
 /** Keeps an owner's leases: renews them at a third of their term, and stops the owner when a renewal fails or is late. */
-import { LEASE_SECONDS } from '../catalog/catalog.ts';
+import { LEASE_SECONDS, type Lease } from '../catalog/catalog.ts';
 import { TidemarkError } from '../errors.ts';
-import type { OwnedGroup } from './group-owner.ts';
 import type { Clock } from './ports.ts';
 
 const RENEW_AFTER_MS = (LEASE_SECONDS * 1000) / 3;
@@ -22,7 +21,7 @@ export interface KeptLeases {
 }
 
 export function keepLeases(
-  owned: Pick<OwnedGroup, 'group' | 'lease' | 'disks'>,
+  owned: { readonly group: string; readonly leases: readonly Pick<Lease, 'renew'>[] },
   clock: Clock,
   signal: AbortSignal,
 ): KeptLeases {
@@ -39,7 +38,7 @@ export function keepLeases(
         .then(() => late.abort(leaseLate(owned.group)))
         .catch(() => undefined);
       const renewing = AbortSignal.any([ending, late.signal]);
-      await Promise.all([owned.lease.renew(renewing), ...owned.disks.map(({ drain }) => drain.seed.renew(renewing))]);
+      await Promise.all(owned.leases.map((lease) => lease.renew(renewing)));
       late.abort();
       await watch;
     }

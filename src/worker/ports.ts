@@ -2,6 +2,7 @@
 import type PQueue from 'p-queue';
 import type { Rate, Waiting } from '../apply/rate-limit.ts';
 import type { Catalog } from '../catalog/catalog.ts';
+import type { CopyStore } from '../copies/copy-store.ts';
 import type { LogStore } from '../drain/log-store.ts';
 import type { LogKey } from '../log/seal.ts';
 import type { MessageTopic } from '../monitoring/message-topic.ts';
@@ -15,6 +16,7 @@ export interface Clock extends Waiting {
 export interface WorkerPorts {
   readonly logStore: LogStore;
   readonly seeds: SeedStore;
+  readonly copies: CopyStore;
   readonly catalog: Catalog;
   readonly topic: MessageTopic;
   readonly clock: Clock;

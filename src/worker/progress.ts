@@ -41,12 +41,26 @@ const diskProgressSchema = z.object({
 
 export type DiskProgress = z.infer<typeof diskProgressSchema>;
 
+const buildingSchema = z.object({
+  point: z.string(),
+  /** The point whose copies it is built on. */
+  base: z.string(),
+  /** Wall-clock time from which on nothing is kept for it any more. */
+  expiresAtUs: count,
+});
+
+export type Building = z.infer<typeof buildingSchema>;
+
 export const progressSchema = z.object({
   version: z.literal(1),
   group: z.string(),
   /** The next five-minute boundary; null until every disk's initial copy is complete, and in groups without boundaries. */
   boundaryUs: timeUs,
   newestPoint: z.object({ id: z.string(), cutUs: count }).nullable(),
+  /** A point of kind `latest` is due at this time: all seeds stand at it, and nothing is applied until it is made; null: none is. */
+  latestUs: timeUs.default(null),
+  /** A point that somebody builds on copies: its base, the log from there on and its copies stay; null: none is. */
+  building: buildingSchema.nullable().default(null),
   newestAppCutUs: timeUs,
   /** From when the interval without an app-consistent point counts. */
   appIntervalFromUs: timeUs,
@@ -112,6 +126,8 @@ export function newProgress(group: string, disks: readonly DiskProgress[], creat
     group,
     boundaryUs: null,
     newestPoint: null,
+    latestUs: null,
+    building: null,
     newestAppCutUs: null,
     appIntervalFromUs: null,
     pruning: null,
@@ -124,3 +140,13 @@ export function newProgress(group: string, disks: readonly DiskProgress[], creat
     outbox: newOutbox(createdAtUs),
   };
 }
+
+/** Whether exactly this is being built. */
+export const isBuilding = (
+  { building }: Pick<ProgressDocument, 'building'>,
+  { point, base, expiresAtUs }: Building,
+): boolean => building?.point === point && building.base === base && building.expiresAtUs === expiresAtUs;
+
+/** What is being built, unless its time is over. */
+export const liveBuilding = ({ building }: Pick<ProgressDocument, 'building'>, nowUs: number): Building | null =>
+  building === null || building.expiresAtUs <= nowUs ? null : building;

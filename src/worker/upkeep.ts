@@ -5,7 +5,7 @@ import { mapAll } from '../map-all.ts';
 import { HOUR_US, isoFromUs } from '../model/time.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { assessHealth, nextHealthEvents, rememberHealth } from '../monitoring/health.ts';
-import { pointFact, type Manifest } from '../points/manifest.ts';
+import { isBuilt, pointFact, type Manifest } from '../points/manifest.ts';
 import { removePoints } from '../points/prune.ts';
 import type { Verification } from '../points/verify-point.ts';
 import { planPrune, type Hold, type PrunePlan } from '../retention/plan.ts';
@@ -13,6 +13,7 @@ import type { Policy } from '../retention/policy.ts';
 import type { GroupDrain } from './group-drain.ts';
 import type { OwnedGroup } from './group-owner.ts';
 import type { WorkerPorts } from './ports.ts';
+import { liveBuilding } from './progress.ts';
 import { groupState } from './group-state.ts';
 
 /** Distance of two lag reports of an idle group. */
@@ -43,11 +44,20 @@ export async function prune(options: UpkeepOptions): Promise<PrunePlan> {
   const { owned, drain, ports, policy, signal } = options;
   await finishPruning(options);
   const document = await getGroup(ports.catalog, owned.group, signal); // pins may have come since the cycle began
-  const plan = planGroupPrune(owned.manifests, policy, holdsOf(document), ports.clock.nowUs());
+  const nowUs = ports.clock.nowUs();
+  const plan = planGroupPrune(owned.manifests, policy, [...holdsOf(document), ...buildHolds(owned, nowUs)], nowUs);
   if (plan.remove.length === 0) return plan;
   await drain.save({ pruning: { remove: [...plan.remove], kept: plan.keep.length } });
   await finishPruning(options);
   return plan;
+}
+
+/** What a point that is being built is built on stays until it is made. */
+function buildHolds({ progress }: OwnedGroup, nowUs: number): readonly Hold[] {
+  const building = liveBuilding(progress, nowUs);
+  if (building === null) return [];
+  const { point, base, expiresAtUs } = building;
+  return [{ point: base, kind: 'job', owner: 'point create', reason: `${point} is built on it`, expiresAtUs }];
 }
 
 /**
@@ -66,6 +76,8 @@ async function finishPruning({ owned, drain, ports, signal }: UpkeepOptions): Pr
     remove: [...removed],
     keep,
     seeds: new Map(owned.disks.map(({ drain: disk }) => [disk.label, disk.seed])),
+    copies: ports.copies,
+    confirm: (either) => owned.lease.renew(either),
     signal,
   });
   owned.manifests.splice(0, owned.manifests.length, ...keep);
@@ -89,16 +101,23 @@ function withoutHeld({ remove, kept }: Pruning, document: GroupDocument, nowUs: 
  * where a restarted source finds out how far it had come.
  */
 export async function trimLog({ owned, drain, ports, policy, signal }: UpkeepOptions): Promise<void> {
-  const newest = owned.manifests.at(-1);
+  // Points built on copies do not count: between them and the next one, others may still be asked for.
+  const chain = owned.manifests.filter((manifest) => !isBuilt(manifest));
+  const newest = chain.at(-1);
   if (newest === undefined) return;
   const untilUs = newest.cutUs - policy.logRetentionHours * HOUR_US;
-  const contained = owned.manifests.findLast(({ cutUs }) => cutUs <= untilUs);
+  const contained = chain.findLast(({ cutUs }) => cutUs <= untilUs);
   if (contained === undefined) return;
+  const base = liveBuilding(owned.progress, ports.clock.nowUs())?.base;
+  const needed = chain.find(({ point }) => point === base) ?? contained;
   const due = owned.disks.flatMap((disk) => {
     const { stream } = disk.drain;
-    const cut = contained.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk);
+    const placeIn = ({ disks }: Manifest): number => {
+      const cut = disks.find((d) => d.machine === stream.machine && d.disk === stream.disk);
+      return cut?.epoch === stream.epoch ? cut.sequence : 0;
+    };
     // A point that is committed and not yet noted does not count: a restart still reads on from the place of the one before it.
-    const through = cut?.epoch === stream.epoch ? Math.min(cut.sequence, disk.cut.sequence) - 2 : 0;
+    const through = Math.min(placeIn(contained), placeIn(needed), disk.cut.sequence) - 2;
     return through > disk.trimmedThrough ? [{ disk, stream, through }] : [];
   });
   if (due.length === 0) return;

@@ -2,7 +2,8 @@
 import PQueue from 'p-queue';
 import { getGroup, isFailedOver, listGroups, operationStates, type GroupDocument } from '../catalog/groups.ts';
 import { getPolicy } from '../catalog/policies.ts';
-import type { DrainCounters } from './disk-drain.ts';
+import { createPoint } from './create-point.ts';
+import { newCounters, type DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
 import { refusal } from '../failover/states.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
@@ -11,6 +12,7 @@ import { verifyPoint, type Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import { endGroup, finishDiscard } from './discard.ts';
 import { GroupSession } from './group-session.ts';
+import type { CreatedPoint, Moment } from './on-demand.ts';
 import type { WorkerPorts, WorkerSettings } from './ports.ts';
 
 /** Groups drained at the same time; the payload budget is shared among them. */
@@ -56,17 +58,7 @@ export class Worker {
   /** Disabled groups whose end is done, each with the document that asked for it. */
   readonly #ended = new Map<string, string>();
   /** What this worker has done since it was made. */
-  readonly counters: DrainCounters = {
-    segments: 0,
-    logBytes: 0,
-    payloadBytes: 0,
-    liveBytes: 0,
-    changes: 0,
-    putRequests: 0,
-    putBytes: 0,
-    clearRequests: 0,
-    clearBytes: 0,
-  };
+  readonly counters: DrainCounters = newCounters();
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -145,6 +137,16 @@ export class Worker {
     return this.#owning(group, signal, (session) => session.prune());
   }
 
+  /**
+   * A point of everything that was received (`latest`), or of all writes before a time in microseconds of source time. Takes the
+   * group over from its owner for the time; building on copies is done without owning it.
+   * @throws TidemarkError POINT_UNREACHABLE, GROUP_DISABLED
+   */
+  async createPoint(group: string, at: Moment, signal: AbortSignal): Promise<CreatedPoint> {
+    const { ports, settings } = this.#options;
+    return createPoint({ group, at, ports, settings, own: (work) => this.#owning(group, signal, work), signal });
+  }
+
   async #owning<T>(group: string, signal: AbortSignal, work: (session: GroupSession) => Promise<T>): Promise<T> {
     try {
       const document = await getGroup(this.#options.ports.catalog, group, signal);
@@ -161,7 +163,7 @@ export class Worker {
    * @throws TidemarkError POINT_NOT_FOUND; GROUP_DISABLED when there is damage to report
    */
   async verify(group: string, points: readonly string[], signal: AbortSignal): Promise<readonly Verification[]> {
-    const { catalog, seeds, clock } = this.#options.ports;
+    const { catalog, seeds, copies, clock } = this.#options.ports;
     const manifests = await listPoints(catalog, group, signal);
     const missing = points.find((point) => manifests.every((manifest) => manifest.point !== point));
     if (missing !== undefined) {
@@ -170,7 +172,7 @@ export class Worker {
     const results: Verification[] = [];
     for (const manifest of manifests) {
       if (points.length > 0 && !points.includes(manifest.point)) continue;
-      const result = await verifyPoint({ catalog, seeds, manifest, nowUs: clock.nowUs(), signal });
+      const result = await verifyPoint({ catalog, seeds, copies, manifest, nowUs: clock.nowUs(), signal });
       if (result !== undefined) results.push(result);
     }
     if (results.some(({ ok }) => !ok)) await this.#owning(group, signal, (session) => session.reportDamage(results));

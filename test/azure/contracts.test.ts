@@ -1,12 +1,16 @@
 import { afterAll } from 'vitest';
+import { BlobAccount } from '../../src/azure/blob-account.ts';
+import { BlobCopyStore } from '../../src/azure/blob-copy-store.ts';
 import { connect, type Storage } from '../../src/azure/connect.ts';
 import { catalogContract } from '../contracts/catalog.contract.ts';
+import { copyStoreContract } from '../contracts/copy-store.contract.ts';
 import { logStoreContract } from '../contracts/log-store.contract.ts';
 import { seedStoreContract } from '../contracts/seed-store.contract.ts';
 import { useAccounts } from './accounts.ts';
 
 const accounts = useAccounts();
 const storages: Storage[] = [];
+const servers: BlobAccount[] = [];
 const open = async (): Promise<Storage> => {
   const storage = connect({
     cacheConnectionString: accounts().connectionString('cache'),
@@ -16,7 +20,7 @@ const open = async (): Promise<Storage> => {
   return storage;
 };
 afterAll(() => {
-  for (const storage of storages) storage.close();
+  for (const connection of [...storages, ...servers]) connection.close();
 });
 
 logStoreContract('Azurite', async () => {
@@ -24,4 +28,15 @@ logStoreContract('Azurite', async () => {
   return { store: logStore, upload: logUpload };
 });
 seedStoreContract('Azurite', async () => (await open()).seeds);
+copyStoreContract('Azurite', open);
+// How storage is asked to copy by itself; that its copies are independent cannot be shown here.
+copyStoreContract(
+  'Azurite, on the server',
+  async () => {
+    const account = new BlobAccount(accounts().connectionString('replica'));
+    servers.push(account);
+    return { seeds: (await open()).seeds, copies: new BlobCopyStore(account, { serverSideCopy: true }) };
+  },
+  { isIndependent: false },
+);
 catalogContract('Azurite', async () => (await open()).catalog);

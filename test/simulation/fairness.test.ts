@@ -132,7 +132,7 @@ class Fleet {
   }
 
   #worker(): Worker {
-    const { logStore, seeds, catalog } = this.storage;
+    const { logStore, seeds, copies, catalog } = this.storage;
     const topic = new MemoryTopic({ now: () => new Date(0), duplicateWindowMs: 1 });
     const clock = virtualClock(
       this.scheduler,
@@ -140,7 +140,7 @@ class Fleet {
       () => true,
     );
     return new Worker({
-      ports: interceptPorts({ logStore, seeds, catalog, topic, clock }, this.#around),
+      ports: interceptPorts({ logStore, seeds, copies, catalog, topic, clock }, this.#around),
       settings: {
         payloadBudgetBytes: 64 * MIB,
         requestsPerDisk: 4,

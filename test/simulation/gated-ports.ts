@@ -16,7 +16,7 @@ export interface Gate {
   after(call: PortCall): void | Promise<void>;
 }
 
-type Ports = Pick<WorkerPorts, 'logStore' | 'seeds' | 'catalog' | 'topic'>;
+type Ports = Pick<WorkerPorts, 'logStore' | 'seeds' | 'copies' | 'catalog' | 'topic'>;
 
 /** Stands between a caller and a port: calls `perform` when, as often and with what arguments it likes. */
 export type Around = (call: PortCall, perform: (args: readonly unknown[]) => Promise<unknown>) => Promise<unknown>;
@@ -35,6 +35,7 @@ export function interceptPorts<P extends Ports>(ports: P, around: Around): P {
     ...ports,
     logStore: intercepted(ports.logStore, 'log', around),
     seeds: intercepted(ports.seeds, 'seeds', around),
+    copies: intercepted(ports.copies, 'copies', around),
     catalog: intercepted(ports.catalog, 'catalog', around),
     topic: intercepted(ports.topic, 'topic', around),
   };
@@ -44,6 +45,8 @@ export function interceptPorts<P extends Ports>(ports: P, around: Around): P {
 const INNER: Readonly<Record<string, string>> = {
   'seeds.open': 'seed',
   'seeds.reader': 'seed',
+  'copies.open': 'seed',
+  'copies.reader': 'seed',
   'catalog.takeLease': 'lease',
 };
 
@@ -60,7 +63,7 @@ function intercepted<T extends object>(port: T, role: string, around: Around, op
           inner !== undefined && typeof result === 'object' && result !== null
             ? intercepted(result, inner, around, call)
             : result;
-        if (name === 'seeds.reader') return wrap(member.apply(target, args));
+        if (name === 'seeds.reader' || name === 'copies.reader') return wrap(member.apply(target, args));
         return around(call, async (given) => member.apply(target, [...given])).then(wrap);
       };
     },
@@ -71,6 +74,9 @@ function intercepted<T extends object>(port: T, role: string, around: Around, op
 export const MUTATING: ReadonlySet<string> = new Set([
   'log.delete',
   'seeds.open',
+  'copies.copy',
+  'copies.open',
+  'copies.remove',
   'seed.putPages',
   'seed.clearPages',
   'seed.snapshot',

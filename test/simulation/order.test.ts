@@ -6,7 +6,7 @@ import { OrderWatch, type Rule } from './order-watch.ts';
 import { LONG_SCENARIO } from './scenarios.ts';
 import { GROUP, segmentsOf, signal, World } from './world.ts';
 
-type Ports = Pick<WorkerPorts, 'logStore' | 'seeds' | 'catalog' | 'topic'>;
+type Ports = Pick<WorkerPorts, 'logStore' | 'seeds' | 'copies' | 'catalog' | 'topic'>;
 type Breaker = (ports: Ports) => Ports;
 
 const LENGTHS = [3, 1, 0, 7];

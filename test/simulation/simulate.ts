@@ -263,13 +263,13 @@ class Simulation {
   }
 
   #worker(process: Process, outcomes: GroupOutcome[]): Worker {
-    const { logStore, seeds, catalog } = this.#world.storage;
+    const { logStore, seeds, copies, catalog } = this.#world.storage;
     const clock = virtualClock(
       this.#scheduler,
       () => this.#clockOffsetUs,
       () => process.isAlive,
     );
-    const ports: WorkerPorts = { logStore, seeds, catalog, topic: this.#world.topic, clock };
+    const ports: WorkerPorts = { logStore, seeds, copies, catalog, topic: this.#world.topic, clock };
     return new Worker({
       ports: interceptPorts(ports, this.#network.around(process)),
       settings: {

@@ -5,6 +5,8 @@ import { setPolicy } from '../../src/catalog/policies.ts';
 import { createMemoryStorage, type MemoryStorage } from '../../src/memory/memory-storage.ts';
 import { MemoryTopic } from '../../src/memory/memory-topic.ts';
 import type { OutgoingMessage } from '../../src/monitoring/message-topic.ts';
+import { pointReader } from '../../src/copies/copy-store.ts';
+import { pointDisk } from '../../src/points/manifest.ts';
 import { listPoints } from '../../src/points/point-store.ts';
 import type { Clock, WorkerPorts } from '../../src/worker/ports.ts';
 import { Worker, type GroupOutcome } from '../../src/worker/worker.ts';
@@ -82,8 +84,8 @@ export class World {
     payloadBudgetBytes: number = 64 * 1024 * 1024,
     breaker: (ports: SimulatedPorts) => SimulatedPorts = (ports) => ports,
   ): Worker {
-    const { logStore, seeds, catalog } = this.storage;
-    const ports = { ...breaker({ logStore, seeds, catalog, topic: this.topic }), clock: stillClock };
+    const { logStore, seeds, copies, catalog } = this.storage;
+    const ports = { ...breaker({ logStore, seeds, copies, catalog, topic: this.topic }), clock: stillClock };
     return new Worker({
       ports: gate === undefined ? ports : gatePorts(ports, gate),
       settings: {
@@ -112,20 +114,24 @@ export class World {
       manifests.map(async (manifest) => ({
         manifest,
         images: await Promise.all(
-          manifest.disks.map(({ disk, snapshot }) =>
-            this.storage.seeds.reader({ group: GROUP, machine: MACHINE, disk }).read(snapshot, 0, DISK_BYTES, signal),
+          manifest.disks.map((disk) =>
+            pointReader(this.storage, pointDisk(manifest, disk)).read(disk.snapshot, 0, DISK_BYTES, signal),
           ),
         ),
       })),
     );
   }
 
-  /** Snapshots that no manifest names. */
+  /** Snapshots and copies that no manifest names. */
   async orphans(): Promise<string[]> {
     const manifests = await listPoints(this.storage.catalog, GROUP, signal);
-    const orphans: string[] = [];
+    const copies = await this.storage.copies.list(`point-disks/`, signal);
+    const namedCopies = new Set(manifests.flatMap(({ disks }) => disks.map(({ copy }) => copy)));
+    const orphans: string[] = copies.filter((name) => !namedCopies.has(name));
     for (const disk of DISKS.slice(0, this.diskCount)) {
-      const named = new Set(manifests.flatMap((m) => m.disks.filter((d) => d.disk === disk).map((d) => d.snapshot)));
+      const named = new Set(
+        manifests.flatMap((m) => m.disks.filter((d) => d.disk === disk && d.copy === null).map((d) => d.snapshot)),
+      );
       const key = { group: GROUP, machine: MACHINE, disk };
       for (const { snapshot } of await this.storage.seeds.reader(key).listSnapshots(signal)) {
         if (!named.has(snapshot)) orphans.push(`${disk}@${snapshot}`);

@@ -34,7 +34,7 @@ const clock = {
     }),
 };
 
-type Storage = Pick<WorkerPorts, 'logStore' | 'seeds' | 'catalog'> & { readonly logUpload: LogUpload };
+type Storage = Pick<WorkerPorts, 'logStore' | 'seeds' | 'copies' | 'catalog'> & { readonly logUpload: LogUpload };
 
 export interface World {
   readonly storage: Storage;

@@ -1,10 +1,11 @@
 /** `tidemark point …`: list, look at, export and pin recovery points. */
 import type { Command } from 'commander';
 import { getGroup, jobHolds, livePins, pinPoint, unpinPoint } from '../../catalog/groups.ts';
+import { pointReader } from '../../copies/copy-store.ts';
 import { TidemarkError } from '../../errors.ts';
 import { formatBytes } from '../../model/sizes.ts';
 import { exportDisk, selectDisk } from '../../points/export.ts';
-import { POINT_KINDS, summarize, type Manifest } from '../../points/manifest.ts';
+import { pointDisk, POINT_KINDS, summarize, type Manifest } from '../../points/manifest.ts';
 import { listPoints, requirePoint } from '../../points/point-store.ts';
 import type { Runtime } from '../../runtime.ts';
 import { Worker } from '../../worker/worker.ts';
@@ -130,7 +131,7 @@ function registerExport(point: Command, context: CliContext): void {
         const manifest = await requirePoint(ports.catalog, group, id, context.signal);
         const disk = selectDisk(manifest, options.disk);
         const progress = stageProgress(context);
-        const seed = ports.seeds.reader({ group, machine: disk.machine, disk: disk.disk });
+        const seed = pointReader(ports, pointDisk(manifest, disk));
         const { fileBytes, readBytes } = await exportDisk({
           seed,
           manifest,
