@@ -181,7 +181,7 @@ const spread = (values: readonly number[]): string =>
 const home = await mkdtemp(join(tmpdir(), 'tidemark-bench-'));
 const stack = await startStack({
   home,
-  portBase: 27_000 + (process.pid % 1000) * 2,
+  portBase: 27_000 + (process.pid % 1000) * 3,
   signal: AbortSignal.timeout(30_000),
 });
 try {

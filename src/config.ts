@@ -1,6 +1,8 @@
 /** Configuration: parsed once, by the composition root, from the environment; everything else gets it passed in. */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { CLOUDS } from './azure/clouds.ts';
+import type { ComputeConnection } from './azure/open-compute.ts';
 import { TidemarkError } from './errors.ts';
 import { MONITORING_TOPIC, readStackConfig, stackEnvironment } from './local/stack-config.ts';
 import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
@@ -15,6 +17,8 @@ export interface Configuration {
   readonly home: string;
   /** True when the storage accounts are on this machine: an emulator without Azure's limits and guarantees. */
   readonly isLocal: boolean;
+  /** Where failovers make disks and machines; undefined when nothing is said about it. */
+  readonly compute?: ComputeConnection;
   /** 32 bytes, for sealed replication logs. */
   readonly logKey?: Buffer;
   readonly worker: {
@@ -38,6 +42,14 @@ const CONNECTION_NAMES = [
   'TIDEMARK_CACHE_CONNECTION_STRING',
   'TIDEMARK_REPLICA_CONNECTION_STRING',
   'TIDEMARK_SERVICE_BUS_CONNECTION_STRING',
+] as const;
+
+/** What Azure Compute needs: all of them, or none. */
+const COMPUTE_NAMES = [
+  'TIDEMARK_SUBSCRIPTION_ID',
+  'TIDEMARK_RESOURCE_GROUP',
+  'TIDEMARK_LOCATION',
+  'TIDEMARK_REPLICA_ACCOUNT_ID',
 ] as const;
 
 const count = (max: number, fallback: number) =>
@@ -74,6 +86,27 @@ const environmentSchema = z.object({
   TIDEMARK_REQUESTS_PER_DISK: count(MAX_REQUESTS, 4),
   TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
   TIDEMARK_LIMIT_PAGE_BLOB_RATES: flag,
+  TIDEMARK_CLOUD: z.enum(Object.keys(CLOUDS) as (keyof typeof CLOUDS)[]).default('AzureCloud'),
+  TIDEMARK_SUBSCRIPTION_ID: z.guid('is no subscription id').optional(),
+  TIDEMARK_RESOURCE_GROUP: z
+    .string()
+    .regex(/^[\p{L}\p{N}._()-]{1,90}$/u, 'is no name of a resource group')
+    .optional(),
+  TIDEMARK_LOCATION: z
+    .string()
+    .regex(/^[a-z0-9]+$/, 'is no location such as westeurope')
+    .optional(),
+  TIDEMARK_REPLICA_ACCOUNT_ID: z
+    .string()
+    .regex(
+      /^\/subscriptions\/[^/]+\/resourceGroups\/[^/]+\/providers\/Microsoft\.Storage\/storageAccounts\/[a-z0-9]{3,24}$/i,
+      'is no resource id of a storage account',
+    )
+    .optional(),
+  // Tokens are never sent in the clear.
+  TIDEMARK_ARM_ENDPOINT: z.url({ protocol: /^https$/, error: 'is no https URL' }).optional(),
+  TIDEMARK_ARM_CA_FILE: z.string().optional(),
+  TIDEMARK_MANAGED_IDENTITY_CLIENT_ID: z.guid('is no client id').optional(),
 });
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -108,6 +141,7 @@ export function parseConfiguration(environment: Environment): Configuration {
   }
   const values = result.data;
   const isLocal = isLoopback(values.TIDEMARK_REPLICA_CONNECTION_STRING);
+  const compute = computeOf(values);
   const logKey = readLogKey(values.TIDEMARK_LOG_KEY, values.TIDEMARK_LOG_KEY_FILE);
   return {
     cacheConnectionString: values.TIDEMARK_CACHE_CONNECTION_STRING,
@@ -116,6 +150,7 @@ export function parseConfiguration(environment: Environment): Configuration {
     monitoringTopic: values.TIDEMARK_MONITORING_TOPIC,
     home: values.TIDEMARK_HOME,
     isLocal,
+    ...(compute !== undefined && { compute }),
     ...(logKey !== undefined && { logKey }),
     worker: {
       payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
@@ -123,6 +158,34 @@ export function parseConfiguration(environment: Environment): Configuration {
       requestsPerAccount: values.TIDEMARK_REQUESTS_PER_ACCOUNT,
       limitPageBlobRates: values.TIDEMARK_LIMIT_PAGE_BLOB_RATES ?? !isLocal,
     },
+  };
+}
+
+/** @throws TidemarkError CONFIG_MISSING when only a part of it is set */
+function computeOf(values: z.infer<typeof environmentSchema>): ComputeConnection | undefined {
+  const missing = COMPUTE_NAMES.filter((name) => values[name] === undefined);
+  const [subscriptionId, resourceGroup, location, replicaAccountId] = COMPUTE_NAMES.map((name) => values[name]);
+  if (missing.length === COMPUTE_NAMES.length) return undefined;
+  if (
+    subscriptionId === undefined ||
+    resourceGroup === undefined ||
+    location === undefined ||
+    replicaAccountId === undefined
+  ) {
+    throw new TidemarkError('CONFIG_MISSING', `${missing.join(', ')} not set`);
+  }
+  const endpoint = values.TIDEMARK_ARM_ENDPOINT?.replace(/\/+$/, '');
+  const caFile = values.TIDEMARK_ARM_CA_FILE;
+  const managedIdentityClientId = values.TIDEMARK_MANAGED_IDENTITY_CLIENT_ID;
+  return {
+    cloud: values.TIDEMARK_CLOUD,
+    subscriptionId,
+    resourceGroup,
+    location,
+    replicaAccountId,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(caFile !== undefined && { caFile }),
+    ...(managedIdentityClientId !== undefined && { managedIdentityClientId }),
   };
 }
 
@@ -140,7 +203,7 @@ function withConnections(environment: Environment): Environment {
       `no TIDEMARK_*_CONNECTION_STRING is set and no local stack runs in ${home}`,
     );
   }
-  return { ...stackEnvironment(readStackConfig(), stack.ports), ...environment };
+  return { ...stackEnvironment(readStackConfig(), stack.ports, home), ...environment };
 }
 
 function isLoopback(connectionString: string): boolean {

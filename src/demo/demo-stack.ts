@@ -9,7 +9,7 @@ import { readStackConfig, stackEnvironment } from '../local/stack-config.ts';
 
 /** Below the ports that systems hand out by themselves (32768 and up on Linux, 49152 elsewhere). */
 const FIRST_PORT = 22_000;
-const PORT_PAIRS = 4000;
+const PORT_TRIPLES = 2600;
 const PORT_ATTEMPTS = 20;
 
 export interface DemoStackOptions {
@@ -35,7 +35,7 @@ export async function openDemoStack(options: DemoStackOptions): Promise<DemoStac
     const home = resolve(keepHome);
     const state = await onFreePorts(options, (portBase) => startDetachedStack({ home, portBase, signal }));
     return {
-      environment: stackEnvironment(readStackConfig(), state.ports),
+      environment: stackEnvironment(readStackConfig(), state.ports, home),
       close: async () => void (await stopStack(home)),
     };
   }
@@ -64,7 +64,7 @@ async function onFreePorts<T>(
   if (portBase !== undefined) return start(portBase);
   for (let attempt = 1; ; attempt++) {
     try {
-      return await start(FIRST_PORT + 2 * Math.floor(random() * PORT_PAIRS));
+      return await start(FIRST_PORT + 3 * Math.floor(random() * PORT_TRIPLES));
     } catch (error) {
       const isTaken = error instanceof TidemarkError && error.code === 'LOCAL_PORT_TAKEN';
       if (!isTaken || attempt === PORT_ATTEMPTS) throw error;

@@ -5,6 +5,7 @@
  * first call; `persist` is awaited as soon as Azure has accepted the request and before it is waited for.
  */
 export interface Resumable {
+  /** Not every token is of use: one of another operation, or that nobody knows any more, counts as none. */
   readonly token: string | null;
   persist(token: string): Promise<void>;
 }
@@ -28,6 +29,8 @@ export interface ManagedDisk {
   readonly id: string;
   readonly sizeBytes: number;
   readonly tags: Readonly<Record<string, string>>;
+  /** False while it is being made, when that failed, and while or after an upload that has not ended. */
+  readonly isWhole: boolean;
 }
 
 export interface MachineSpec {

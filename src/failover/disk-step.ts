@@ -5,6 +5,7 @@ import { assert, TidemarkError } from '../errors.ts';
 import { FOOTER_BYTES, vhdFooter } from '../seed/vhd-footer.ts';
 import type { Compute, ManagedDisk } from './compute.ts';
 import { diskSpec } from './machine-spec.ts';
+import { requireCompute } from './ports.ts';
 import { jobTags } from './resource-names.ts';
 import { noteStep, resumable, type StepContext } from './step-context.ts';
 
@@ -33,16 +34,16 @@ export async function importDisk(context: StepContext, source: PointDisk, copy: 
   const record = run.document.steps.find(({ name }) => name === step.name);
   if (record?.via !== 'upload') {
     try {
-      return await ports.compute.importDisk(spec, ports.copies.url(copy), resumable(context), signal);
+      return await requireCompute(ports).importDisk(spec, ports.copies.url(copy), resumable(context), signal);
     } catch (error) {
       if (!isAvoidedByUpload(error)) throw error;
     }
     // What the import may have left has the name that the upload needs.
     const leftover = { token: null, persist: async () => undefined };
-    await ports.compute.deleteDisk(spec.name, jobTags(source.group, run.document.job), leftover, signal);
+    await requireCompute(ports).deleteDisk(spec.name, jobTags(source.group, run.document.job), leftover, signal);
     await noteStep(run, step.name, { via: 'upload', token: null });
   }
-  return ports.compute.uploadDisk(spec, await uploadSource(context, source), resumable(context), signal);
+  return requireCompute(ports).uploadDisk(spec, await uploadSource(context, source), resumable(context), signal);
 }
 
 function isAvoidedByUpload(error: unknown): boolean {

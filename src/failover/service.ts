@@ -19,9 +19,9 @@ import { choose } from './hold-step.ts';
 import { errorRecord, jobSchema, newJob, resourcesOf, viewOf, type JobDocument } from './job-document.ts';
 import { readJob } from './job-run.ts';
 import { planSteps, type PlannedStep } from './plan.ts';
-import type { FailoverPorts } from './ports.ts';
+import { requireCompute, type FailoverPorts } from './ports.ts';
 import { targetsOf } from './set-target.ts';
-import { ENDED_DRILL, ENDED_FAILOVER } from './states.ts';
+import { ENDED_DRILL, ENDED_FAILOVER, trackOf } from './states.ts';
 import { disksOf } from './steps.ts';
 
 /** Hex digits of an id that follows from a key: enough that no two keys of a group ever meet. */
@@ -158,12 +158,13 @@ interface PlanFor {
   readonly job: string;
 }
 
-/** @throws TidemarkError what {@link claimedGroup} refuses with; POINT_NOT_FOUND */
+/** @throws TidemarkError what {@link claimedGroup} refuses with; POINT_NOT_FOUND; CONFIG_MISSING without Azure Compute */
 async function planFor(
   ports: FailoverPorts,
   { group, command, job }: PlanFor,
   signal: AbortSignal,
 ): Promise<{ readonly point: string | null; readonly steps: readonly PlannedStep[] }> {
+  if (trackOf(command.command) !== undefined) requireCompute(ports);
   claimedGroup(group, { job, command, point: null, nowUs: ports.clock.nowUs() });
   const selector = 'point' in command ? command.point : undefined;
   const manifest =

@@ -15,7 +15,7 @@ import { readJob } from './job-run.ts';
 import { endJob } from './end-job.ts';
 import { machineSpec } from './machine-spec.ts';
 import { planSteps, type StepKind } from './plan.ts';
-import type { FailoverPorts } from './ports.ts';
+import { requireCompute, type FailoverPorts } from './ports.ts';
 import { copyName, jobTags } from './resource-names.ts';
 import { targetsOf } from './set-target.ts';
 import { diskOf, resumable, type StepContext, type StepOutcome } from './step-context.ts';
@@ -47,12 +47,12 @@ const STEPS: Readonly<Record<StepKind, (context: StepContext) => Promise<StepOut
   'delete-machine': async (context) => {
     const { ports, run, step, signal } = context;
     const tags = jobTags(run.document.group, owner(step));
-    return unlessForeign(ports.compute.deleteMachine(resource(step), tags, resumable(context), signal));
+    return unlessForeign(requireCompute(ports).deleteMachine(resource(step), tags, resumable(context), signal));
   },
   'delete-disk': async (context) => {
     const { ports, run, step, signal } = context;
     const tags = jobTags(run.document.group, owner(step));
-    return unlessForeign(ports.compute.deleteDisk(resource(step), tags, resumable(context), signal));
+    return unlessForeign(requireCompute(ports).deleteDisk(resource(step), tags, resumable(context), signal));
   },
   'delete-copies': async ({ ports, run, step, signal }) => {
     const copies = await ports.copies.list(`failover/${owner(step)}/`, signal);
@@ -168,7 +168,7 @@ async function createMachine(context: StepContext): Promise<StepOutcome> {
   const { ports, run, step, signal } = context;
   const document = await getGroup(ports.catalog, run.document.group, signal);
   const spec = machineSpec({ document, job: run.document, step, name: resource(step) });
-  return { id: (await ports.compute.createMachine(spec, resumable(context), signal)).id };
+  return { id: (await requireCompute(ports).createMachine(spec, resumable(context), signal)).id };
 }
 
 /** The claim ends before the job does: a crash in between finds the claim ended, and ends the job. */

@@ -1,5 +1,6 @@
 /** Whether a port is free, and whether the right program answers on it. */
 import { get } from 'node:http';
+import { get as getSecurely } from 'node:https';
 import { connect, createServer } from 'node:net';
 import { once } from 'node:events';
 
@@ -37,6 +38,19 @@ export function azuriteAnswers(port: number): Promise<boolean> {
         resolve(String(response.headers.server).startsWith('Azurite-Blob/'));
       },
     );
+    request.on('timeout', () => request.destroy());
+    request.on('error', () => resolve(false));
+  });
+}
+
+/** True when the ARM emulator answers (it refuses a request without a token). Its certificate is for its clients to check. */
+export function armAnswers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const options = { host: HOST, port, agent: false, rejectUnauthorized: false, timeout: PROBE_TIMEOUT_MS };
+    const request = getSecurely(options, (response) => {
+      response.resume();
+      resolve(response.statusCode === 401);
+    });
     request.on('timeout', () => request.destroy());
     request.on('error', () => resolve(false));
   });

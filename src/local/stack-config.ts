@@ -1,8 +1,11 @@
 /** What `azurite.json` says: ports, accounts and folders of the local stack. */
 import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { TidemarkError } from '../errors.ts';
+import { caFileOf } from './arm/certificate.ts';
+import { accountConnectionString } from './connection-string.ts';
 
 const port = z.int().min(1).max(65_535);
 
@@ -16,6 +19,7 @@ const account = z.strictObject({
 const stackConfigSchema = z.strictObject({
   blobPort: port,
   brokerPort: port,
+  armPort: port,
   /** Name of Azurite's folder inside the home folder; `local up --fresh` deletes it. */
   dataFolder: z.string().regex(/^[A-Za-z0-9_-]+$/),
   /** The broker's entities, in the Service Bus emulator's format; relative to the project root. */
@@ -28,6 +32,7 @@ export type StackConfig = z.infer<typeof stackConfigSchema>;
 export interface StackPorts {
   readonly blob: number;
   readonly broker: number;
+  readonly arm: number;
 }
 
 /** Names of the messaging entities in `infra/service-bus/Config.json`. */
@@ -39,8 +44,10 @@ export const BROKER_SAS_KEY = 'SAS_KEY_VALUE';
 
 export const PROJECT_ROOT: string = fileURLToPath(new URL('../../', import.meta.url));
 
+export const STACK_CONFIG_FILE = `${PROJECT_ROOT}azurite.json`;
+
 /** Reads `azurite.json` in the project root. @throws TidemarkError CONFIG_INVALID */
-export function readStackConfig(file: string = `${PROJECT_ROOT}azurite.json`): StackConfig {
+export function readStackConfig(file: string = STACK_CONFIG_FILE): StackConfig {
   let parsed: unknown;
   try {
     parsed = JSON.parse(readFileSync(file, 'utf8'));
@@ -54,23 +61,42 @@ export function readStackConfig(file: string = `${PROJECT_ROOT}azurite.json`): S
 
 /** Ports as `azurite.json` has them, or `portBase`, `portBase + 1` … in the same order. */
 export function stackPorts(config: StackConfig, portBase: number | undefined): StackPorts {
-  if (portBase === undefined) return { blob: config.blobPort, broker: config.brokerPort };
-  if (!Number.isInteger(portBase) || portBase < 1 || portBase > 65_534) {
-    throw new TidemarkError('CONFIG_INVALID', `TIDEMARK_PORT_BASE is ${portBase}; it must be a port from 1 to 65534`);
+  if (portBase === undefined) {
+    return { blob: config.blobPort, broker: config.brokerPort, arm: config.armPort };
   }
-  return { blob: portBase, broker: portBase + 1 };
+  if (!Number.isInteger(portBase) || portBase < 1 || portBase > 65_533) {
+    throw new TidemarkError('CONFIG_INVALID', `TIDEMARK_PORT_BASE is ${portBase}; it must be a port from 1 to 65533`);
+  }
+  return { blob: portBase, broker: portBase + 1, arm: portBase + 2 };
 }
 
-/** The environment that points a worker, or any Azure SDK program, at the local stack. */
-export function stackEnvironment(config: StackConfig, ports: StackPorts): Record<string, string> {
-  const blob = ({ name, key }: StackConfig['accounts']['cache']): string =>
-    `DefaultEndpointsProtocol=http;AccountName=${name};AccountKey=${key};BlobEndpoint=http://127.0.0.1:${ports.blob}/${name};`;
+/** Where the emulator keeps its resources: any subscription and group will do, these are what `local env` names. */
+const LOCAL_SUBSCRIPTION_ID = '00000000-0000-0000-0000-000000000000';
+const LOCAL_RESOURCE_GROUP = 'tidemark-local';
+const LOCAL_LOCATION = 'westeurope';
+
+/** Folder of the ARM emulator's certificate and state. */
+export const armFolder = (home: string): string => join(resolve(home), 'arm');
+
+/**
+ * The environment that points a worker, or any Azure SDK program, at the local stack.
+ * @param home of the stack: there is the certificate to trust
+ */
+export function stackEnvironment(config: StackConfig, ports: StackPorts, home: string): Record<string, string> {
+  const { cache, replica } = config.accounts;
+  const group = `/subscriptions/${LOCAL_SUBSCRIPTION_ID}/resourceGroups/${LOCAL_RESOURCE_GROUP}`;
   return {
-    TIDEMARK_CACHE_CONNECTION_STRING: blob(config.accounts.cache),
-    TIDEMARK_REPLICA_CONNECTION_STRING: blob(config.accounts.replica),
+    TIDEMARK_CACHE_CONNECTION_STRING: accountConnectionString(cache, ports.blob),
+    TIDEMARK_REPLICA_CONNECTION_STRING: accountConnectionString(replica, ports.blob),
     TIDEMARK_SERVICE_BUS_CONNECTION_STRING: brokerConnectionString(ports.broker),
     TIDEMARK_MONITORING_TOPIC: MONITORING_TOPIC,
     TIDEMARK_COMMAND_QUEUE: COMMAND_QUEUE,
+    TIDEMARK_ARM_ENDPOINT: `https://127.0.0.1:${ports.arm}`,
+    TIDEMARK_ARM_CA_FILE: caFileOf(armFolder(home)),
+    TIDEMARK_SUBSCRIPTION_ID: LOCAL_SUBSCRIPTION_ID,
+    TIDEMARK_RESOURCE_GROUP: LOCAL_RESOURCE_GROUP,
+    TIDEMARK_LOCATION: LOCAL_LOCATION,
+    TIDEMARK_REPLICA_ACCOUNT_ID: `${group}/providers/Microsoft.Storage/storageAccounts/${replica.name}`,
   };
 }
 

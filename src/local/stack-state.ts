@@ -12,7 +12,7 @@ const stateSchema = z.object({
   /** `starting` until every service answers. */
   status: z.enum(['starting', 'ready']),
   startedAt: z.iso.datetime(),
-  ports: z.object({ blob: z.int(), broker: z.int() }),
+  ports: z.object({ blob: z.int(), broker: z.int(), arm: z.int() }),
   /** The process that started the services; they end when it does. */
   supervisor: identity,
   services: z.array(identity.extend({ name: z.string() })),
@@ -111,6 +111,6 @@ export function releaseHome(home: string, supervisor: StackState['supervisor']):
 const alreadyRunning = (home: string, { supervisor, ports }: StackState): TidemarkError =>
   new TidemarkError(
     'LOCAL_ALREADY_RUNNING',
-    `a local stack runs in ${home} already (process ${supervisor.pid}, ports ${ports.blob} and ${ports.broker})`,
+    `a local stack runs in ${home} already (process ${supervisor.pid}, ports ${ports.blob}, ${ports.broker} and ${ports.arm})`,
     { details: { pid: supervisor.pid } },
   );

@@ -1,15 +1,17 @@
-/** The local stack: Azurite and the Service Bus-compatible broker as child processes of this one. */
+/** The local stack: Azurite, the Service Bus-compatible broker and the ARM emulator as child processes of this one. */
 import { rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TidemarkError } from '../errors.ts';
-import { azuriteAnswers, brokerAnswers, isPortFree } from './probes.ts';
+import { armAnswers, azuriteAnswers, brokerAnswers, isPortFree } from './probes.ts';
 import { isAlive } from './process-identity.ts';
 import { type Service, type ServiceDefinition, startService } from './service.ts';
 import {
+  armFolder,
   PROJECT_ROOT,
   readStackConfig,
+  STACK_CONFIG_FILE,
   type StackConfig,
   stackEnvironment,
   type StackPorts,
@@ -24,7 +26,7 @@ const LEFTOVER_POLL_MS = 50;
 export interface StackOptions {
   /** Folder for data, logs and `stack.json`; made when it is not there. */
   readonly home: string;
-  /** Moves all ports: the blob service gets `portBase`, the broker `portBase + 1`. */
+  /** Moves all ports: the blob service gets `portBase`, the broker `portBase + 1`, the ARM emulator `portBase + 2`. */
   readonly portBase?: number | undefined;
   /** Starts with empty data. */
   readonly fresh?: boolean;
@@ -58,14 +60,23 @@ export async function startStack(options: StackOptions): Promise<RunningStack> {
   let state = claimHome(home, ports);
   const services: Service[] = [];
   try {
-    for (const [service, port] of [['Azurite', ports.blob] as const, ['the broker', ports.broker] as const]) {
+    const wanted = [
+      ['Azurite', ports.blob],
+      ['the broker', ports.broker],
+      ['the ARM emulator', ports.arm],
+    ] as const;
+    for (const [service, port] of wanted) {
       if (!(await isPortFree(port))) {
         throw new TidemarkError('LOCAL_PORT_TAKEN', `port ${port}, which ${service} needs, is taken`, {
           details: { port },
         });
       }
     }
-    if (options.fresh === true) rmSync(join(home, config.dataFolder), { recursive: true, force: true });
+    if (options.fresh === true) {
+      for (const folder of [join(home, config.dataFolder), armFolder(home)]) {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    }
     for (const definition of serviceDefinitions(home, config, ports)) services.push(await startService(definition));
     state = {
       ...state,
@@ -80,7 +91,7 @@ export async function startStack(options: StackOptions): Promise<RunningStack> {
     releaseHome(home, state.supervisor);
     throw error;
   }
-  return running({ home, state, services, environment: stackEnvironment(config, ports) });
+  return running({ home, state, services, environment: stackEnvironment(config, ports, home) });
 }
 
 function running(parts: {
@@ -147,6 +158,15 @@ export function serviceDefinitions(home: string, config: StackConfig, ports: Sta
       logFile: join(home, 'broker.log'),
       readyLine: 'Broker successfully listens on',
       answers: () => brokerAnswers(ports.broker),
+    },
+    {
+      name: 'arm',
+      entry: fileURLToPath(new URL('./arm/main.ts', import.meta.url)),
+      args: [String(ports.arm), armFolder(home), String(ports.blob), STACK_CONFIG_FILE],
+      environment: {},
+      logFile: join(home, 'arm.log'),
+      readyLine: 'ARM emulator successfully listens on',
+      answers: () => armAnswers(ports.arm),
     },
   ];
 }

@@ -15,7 +15,7 @@ const file = (name: string, content: string | Buffer): string => {
 };
 
 const config = readStackConfig();
-const local = stackEnvironment(config, stackPorts(config, 21_000));
+const local = stackEnvironment(config, stackPorts(config, 21_000), folder);
 const azure: Environment = {
   TIDEMARK_CACHE_CONNECTION_STRING:
     'DefaultEndpointsProtocol=https;AccountName=cache;AccountKey=a2V5;EndpointSuffix=core.windows.net',
@@ -116,12 +116,20 @@ describe('the log key', () => {
 
 describe('ports', () => {
   it('come from azurite.json, and move together', () => {
-    expect(stackPorts(config, undefined)).toEqual({ blob: config.blobPort, broker: config.brokerPort });
-    expect(stackPorts(config, portBaseOf({ TIDEMARK_PORT_BASE: '21000' }))).toEqual({ blob: 21_000, broker: 21_001 });
+    expect(stackPorts(config, undefined)).toEqual({
+      blob: config.blobPort,
+      broker: config.brokerPort,
+      arm: config.armPort,
+    });
+    expect(stackPorts(config, portBaseOf({ TIDEMARK_PORT_BASE: '21000' }))).toEqual({
+      blob: 21_000,
+      broker: 21_001,
+      arm: 21_002,
+    });
     expect(portBaseOf({})).toBeUndefined();
   });
 
-  it.each(['0', '65535', '-1', 'x', '1.5'])('refuses TIDEMARK_PORT_BASE=%s', (text) => {
+  it.each(['0', '65534', '-1', 'x', '1.5'])('refuses TIDEMARK_PORT_BASE=%s', (text) => {
     expect(() => stackPorts(config, portBaseOf({ TIDEMARK_PORT_BASE: text }))).toThrow(/TIDEMARK_PORT_BASE/);
   });
 

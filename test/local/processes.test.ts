@@ -36,14 +36,14 @@ afterEach(async () => {
   }
 });
 
-/** Like the pairs of `onFreePorts`, in a range of its own, so that the two never meet. */
-let nextPort = 32_100 + 20 * Math.floor(Math.random() * 30);
+/** Like the triples of `onFreePorts`, in a range of its own, so that the two never meet. */
+let nextPort = 32_100 + 18 * Math.floor(Math.random() * 30);
 
 /** Runs the command line in a home and on ports of its own. */
 async function makeHome(): Promise<(...args: string[]) => Started> {
   const home = await mkdtemp(join(tmpdir(), 'tidemark-cli-'));
   homes.push(home);
-  nextPort += 2;
+  nextPort += 3;
   const env = { PATH: process.env['PATH'] ?? '', TIDEMARK_HOME: home, TIDEMARK_PORT_BASE: String(nextPort) };
   return (...args) => {
     const child = spawn(process.execPath, [BIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -87,7 +87,9 @@ describe('local up in the foreground', () => {
     const { services } = await untilUp();
     const containerOf = async () => {
       const { ports } = await untilUp();
-      const connectionString = stackEnvironment(readStackConfig(), ports)['TIDEMARK_REPLICA_CONNECTION_STRING'];
+      const connectionString = stackEnvironment(readStackConfig(), ports, lastHome())[
+        'TIDEMARK_REPLICA_CONNECTION_STRING'
+      ];
       return BlobServiceClient.fromConnectionString(connectionString ?? '').getContainerClient('kept');
     };
     await (await containerOf()).create();

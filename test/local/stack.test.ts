@@ -86,10 +86,15 @@ describe('a running stack', () => {
     expect(readStack(stack.home)?.status).toBe('ready');
   });
 
-  it.each([0, 1])('keeps a second one off its port number %i', async (index) => {
-    const { blob, broker } = runningPorts();
-    const portBase = index === 0 ? broker : blob - 1;
-    const taken = index === 0 ? broker : blob;
+  it.each([
+    ['blob', 0],
+    ['broker', 1],
+    ['arm', 2],
+  ] as const)('keeps a second one off its port for %s', async (role, index) => {
+    const ports = runningPorts();
+    // Moved up so far that only the first port of the second one is taken; down, that only its last one is.
+    const portBase = index === 0 ? ports.blob - 2 : ports[role];
+    const taken = index === 0 ? ports.blob : ports[role];
     const second = startStack({ home: otherHome, portBase, signal: limit() });
     await expect(second).rejects.toMatchObject({
       code: 'LOCAL_PORT_TAKEN',
@@ -132,7 +137,7 @@ describe('starting and stopping', () => {
     await vi.waitFor(() => expect(existsSync(join(otherHome, 'broker.log'))).toBe(true), { timeout: 20_000 });
     controller.abort(reason);
     await failure;
-    expect([await isPortFree(port), await isPortFree(port + 1)]).toEqual([true, true]);
+    expect(await Promise.all([port, port + 1, port + 2].map(isPortFree))).toEqual([true, true, true]);
     expect(existsSync(join(otherHome, 'stack.json'))).toBe(false);
   });
 
@@ -162,7 +167,7 @@ describe('starting and stopping', () => {
         version: 1,
         status: 'ready',
         startedAt: new Date().toISOString(),
-        ports: { blob: portBase, broker: portBase + 1 },
+        ports: { blob: portBase, broker: portBase + 1, arm: portBase + 2 },
         supervisor: { pid: 2 ** 22 + 1, start: '1' },
         services: [{ name: 'azurite', pid, start: processStart(pid) ?? '' }],
       });
@@ -177,7 +182,7 @@ describe('starting and stopping', () => {
     ['whose pid is another program now', { pid: process.pid, start: 'before' }],
   ])('is not stopped by a stack.json %s', async (_name, supervisor) => {
     const startedAt = new Date().toISOString();
-    const ports = { blob: 1, broker: 2 };
+    const ports = { blob: 1, broker: 2, arm: 3 };
     writeState(otherHome, { version: 1, status: 'ready', startedAt, ports, supervisor, services: [] });
     expect(readStack(otherHome)).toBeUndefined();
     expect(claimHome(otherHome, ports).supervisor.pid).toBe(process.pid);

@@ -1,5 +1,7 @@
+import { MemoryCompute } from '../../src/memory/memory-compute.ts';
 import { createMemoryStorage } from '../../src/memory/memory-storage.ts';
 import { catalogContract } from '../contracts/catalog.contract.ts';
+import { computeContract } from '../contracts/compute.contract.ts';
 import { copyStoreContract } from '../contracts/copy-store.contract.ts';
 import { logStoreContract } from '../contracts/log-store.contract.ts';
 import { seedStoreContract } from '../contracts/seed-store.contract.ts';
@@ -11,3 +13,36 @@ logStoreContract('memory', async () => {
 seedStoreContract('memory', async () => createMemoryStorage().seeds);
 copyStoreContract('memory', async () => createMemoryStorage());
 catalogContract('memory', async () => createMemoryStorage().catalog);
+
+computeContract('memory', async () => {
+  const sources = new Map<string, Buffer>();
+  const at = (url: string): Buffer => {
+    const bytes = sources.get(url);
+    if (bytes === undefined) throw new Error(`there is no source ${url}`);
+    return bytes;
+  };
+  const compute = new MemoryCompute(async (url) => {
+    const bytes = sources.get(url);
+    if (bytes === undefined) return undefined;
+    return {
+      blobBytes: bytes.length,
+      ranges: [{ offsetBytes: 0, lengthBytes: bytes.length }],
+      read: async (offsetBytes, lengthBytes) => Buffer.from(bytes.subarray(offsetBytes, offsetBytes + lengthBytes)),
+    };
+  });
+  return {
+    compute,
+    putSource: async (bytes) => {
+      const url = `https://memory/failover/${sources.size}.vhd`;
+      sources.set(url, Buffer.from(bytes));
+      return url;
+    },
+    changeSource: async (url, offsetBytes, bytes) => void bytes.copy(at(url), offsetBytes),
+    readSource: async (url) => at(url),
+    readDisk: async (name) => {
+      const bytes = compute.peek(name);
+      if (bytes === undefined) throw new Error(`there is no disk ${name}`);
+      return bytes;
+    },
+  };
+});

@@ -42,7 +42,7 @@ export class Services {
 
   /** The `TIDEMARK_*` variables, with other ports when a proxy stands before a service. */
   environment(ports: Partial<StackPorts> = {}): Record<string, string> {
-    return stackEnvironment(config, { ...this.ports, ...ports });
+    return stackEnvironment(config, { ...this.ports, ...ports }, this.home);
   }
 
   async start(name: ServiceName): Promise<void> {

@@ -7,13 +7,13 @@ import { type RunningStack, startStack } from '../../src/local/stack.ts';
 
 /** Below the ports that the kernel hands out by itself (32768 and up on Linux). */
 const FIRST_PORT = 20_000;
-const PORT_PAIRS = 6000;
+const PORT_TRIPLES = 4000;
 
 /** Calls `start` with port bases until one is free. */
 export async function onFreePorts<T>(start: (portBase: number) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await start(FIRST_PORT + 2 * Math.floor(Math.random() * PORT_PAIRS));
+      return await start(FIRST_PORT + 3 * Math.floor(Math.random() * PORT_TRIPLES));
     } catch (error) {
       const lostRace =
         error instanceof TidemarkError && (error.code === 'LOCAL_PORT_TAKEN' || error.message.includes('EADDRINUSE'));
@@ -28,7 +28,7 @@ export interface TestStack {
   readonly home: string;
 }
 
-/** One stack (Azurite and broker) for the whole test file, with empty data in a temporary home. */
+/** One stack (Azurite, broker and ARM emulator) for the whole test file, with empty data in a temporary home. */
 export function useStack(): TestStack {
   let stack: RunningStack | undefined;
   let home: string | undefined;

@@ -14,7 +14,7 @@ export function register(program: Command, context: CliContext): void {
   const local = program.command('local').description('the stack on this machine that stands in for Azure');
   local
     .command('up')
-    .description('start Azurite and the Service Bus-compatible broker; runs until Ctrl-C')
+    .description('start Azurite, the Service Bus-compatible broker and the ARM emulator; runs until Ctrl-C')
     .option('--detach', 'leave the stack running in the background')
     .option('--fresh', 'start with empty data')
     .action((options: UpOptions) => up(options, context));
@@ -71,7 +71,7 @@ function printEnvironment(context: CliContext): void {
   const home = resolve(homeOf(context.env));
   const state = readStack(home);
   if (state === undefined) throw new TidemarkError('LOCAL_NOT_RUNNING', `no local stack runs in ${home}`);
-  const environment = stackEnvironment(readStackConfig(), state.ports);
+  const environment = stackEnvironment(readStackConfig(), state.ports, home);
   if (context.json) return printJson(context, environment);
   for (const [name, value] of Object.entries(environment)) printLine(context, `export ${name}='${value}'`);
 }
@@ -88,7 +88,7 @@ function report(context: CliContext, result: UpReport): void {
   const verb = result.status === 'started' ? 'is up' : 'is up already';
   printLine(
     context,
-    `The local stack ${verb}: blobs on port ${result.ports.blob}, Service Bus on port ${result.ports.broker}.`,
+    `The local stack ${verb}: blobs on port ${result.ports.blob}, Service Bus on port ${result.ports.broker}, ARM on port ${result.ports.arm}.`,
   );
   printLine(context, `Data: ${result.home}. Settings for other programs: tidemark local env.`);
 }
