@@ -17,8 +17,8 @@ import { expectations, tracePath, TraceReplay } from '../support/trace-oracle.ts
 const stack = useStack();
 const operator = new Operator(() => stack.environment);
 const dir = tracePath('t1-ext4-sqlite');
-const shipment = { dir, startUs: 1_795_406_460_000_000, stretch: 60 };
-const ship = ['--trace', dir, '--start', '2026-11-23T04:01:00Z', '--stretch', '60'];
+const shipment = { dir, startUs: 1_795_406_460_000_000, stretch: 20 };
+const ship = ['--trace', dir, '--start', '2026-11-23T04:01:00Z', '--stretch', '20'];
 const NIC = '/subscriptions/s/resourceGroups/r/providers/Microsoft.Network/networkInterfaces';
 const TARGET = {
   osDisk: { disk: 'disk0', osType: 'Linux' },
