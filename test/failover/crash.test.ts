@@ -54,7 +54,7 @@ async function outcomeOf(world: FailoverWorld, jobs: readonly JobView[]): Promis
       steps: steps.length,
       result,
     })),
-    told: [...told].toSorted(),
+    told: [...told].toSorted(([a], [b]) => (a < b ? -1 : 1)),
   };
 }
 
