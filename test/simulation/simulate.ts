@@ -284,13 +284,13 @@ class Simulation {
       if (!isUsual && !process.stop.signal.aborted) this.#violation ??= error;
       this.#trace(`-- ${process.name} ${error instanceof Error ? error.message : 'failed'}`);
     };
-    this.#worker(process, [])
-      .createPoint(GROUP, at, process.stop.signal)
-      .then(({ created }) => {
-        process.isDone = true;
-        const what = created ? `${at === 'latest' ? at : 'at'}-made` : 'there-already';
-        this.#happened.set(what, (this.#happened.get(what) ?? 0) + 1);
-      }, refused);
+    const made = async (): Promise<void> => {
+      const { created } = await this.#worker(process, []).createPoint(GROUP, at, process.stop.signal);
+      process.isDone = true;
+      const what = created ? `${at === 'latest' ? at : 'at'}-made` : 'there-already';
+      this.#happened.set(what, (this.#happened.get(what) ?? 0) + 1);
+    };
+    made().catch(refused);
   }
 
   /** Of a record of the log, or one microsecond beside it. */
