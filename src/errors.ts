@@ -334,6 +334,10 @@ export const ERROR_CATALOGUE = {
     class: 'operator',
     hint: 'the key belongs to another command; choose a new key for a new command',
   },
+  TARGET_INVALID: {
+    class: 'operator',
+    hint: 'correct the fields named above; docs/failover.md lists those of a target',
+  },
   POINT_UNREACHABLE: {
     class: 'operator',
     hint: 'the log no longer reaches that moment; choose a later one, or keep more log with --log-retention-hours',

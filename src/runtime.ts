@@ -1,21 +1,28 @@
 /** From a configuration to the outside world: the storage accounts, the topic, Azure Compute, the clock and a worker's settings. */
+import { randomUUID } from 'node:crypto';
 import { STANDARD_PAGE_BLOB } from './apply/rate-limit.ts';
 import { connect } from './azure/connect.ts';
 import { lazyCompute } from './azure/lazy-compute.ts';
 import { openMonitoringTopic } from './azure/service-bus-topic.ts';
+import type { CommandService } from './commands/commands.ts';
 import type { Configuration } from './config.ts';
 import type { LogUpload } from './drain/log-store.ts';
-import { TidemarkError } from './errors.ts';
 import type { Compute } from './failover/compute.ts';
+import { createCommandService } from './failover/service.ts';
 import { createLogKey } from './log/seal.ts';
 import { systemClock } from './system-clock.ts';
 import type { WorkerPorts, WorkerSettings } from './worker/ports.ts';
+import { Worker } from './worker/worker.ts';
+
+export { requireCompute } from './failover/ports.ts';
 
 export interface Runtime {
   readonly ports: WorkerPorts & { readonly logUpload: LogUpload };
   readonly settings: WorkerSettings;
   /** Undefined when the configuration says nothing about it. */
   readonly compute: Compute | undefined;
+  /** What every door gives its commands to. */
+  readonly commands: CommandService;
   close(): Promise<void>;
 }
 
@@ -23,29 +30,31 @@ export interface Runtime {
 export function openRuntime(configuration: Configuration): Runtime {
   const storage = connect(configuration);
   const topic = openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic);
-  const { worker, logKey, compute } = configuration;
+  const { worker, logKey } = configuration;
+  const ports = { ...storage, topic, clock: systemClock, random: Math.random };
+  const settings: WorkerSettings = {
+    payloadBudgetBytes: worker.payloadBudgetBytes,
+    requestsPerDisk: worker.requestsPerDisk,
+    requestsPerAccount: worker.requestsPerAccount,
+    rate: worker.limitPageBlobRates ? STANDARD_PAGE_BLOB : undefined,
+    key: logKey === undefined ? undefined : createLogKey(logKey),
+  };
+  const compute = configuration.compute === undefined ? undefined : lazyCompute(configuration.compute);
+  const commands = createCommandService({
+    ...ports,
+    compute,
+    createPoint: (group, at, signal) =>
+      new Worker({ ports, settings, groups: [group], report: () => undefined }).createPoint(group, at, signal),
+    newId: randomUUID,
+  });
   return {
-    ports: { ...storage, topic, clock: systemClock, random: Math.random },
-    settings: {
-      payloadBudgetBytes: worker.payloadBudgetBytes,
-      requestsPerDisk: worker.requestsPerDisk,
-      requestsPerAccount: worker.requestsPerAccount,
-      rate: worker.limitPageBlobRates ? STANDARD_PAGE_BLOB : undefined,
-      key: logKey === undefined ? undefined : createLogKey(logKey),
-    },
-    compute: compute === undefined ? undefined : lazyCompute(compute),
+    ports,
+    settings,
+    compute,
+    commands,
     close: async () => {
       await topic.close();
       storage.close();
     },
   };
-}
-
-/** @throws TidemarkError CONFIG_MISSING */
-export function requireCompute({ compute }: Pick<Runtime, 'compute'>): Compute {
-  if (compute !== undefined) return compute;
-  throw new TidemarkError(
-    'CONFIG_MISSING',
-    'TIDEMARK_SUBSCRIPTION_ID, TIDEMARK_RESOURCE_GROUP, TIDEMARK_LOCATION, TIDEMARK_REPLICA_ACCOUNT_ID not set',
-  );
 }

@@ -1,6 +1,8 @@
 /** Pure. What is wanted of a consistency group: its document, and the rules for its machines, disks and pins. */
 import { z } from 'zod';
 import { assert, TidemarkError } from '../errors.ts';
+import { DRILL_STATES, FAILOVER_STATES, type OperationStates } from '../failover/states.ts';
+import { machineTargetSchema } from '../failover/target.ts';
 import { MAX_EPOCH, requireName } from '../model/names.ts';
 import { MAX_DISK_BYTES, MIB, requireDiskSize } from '../model/sizes.ts';
 import { isoFromUs, usFromIso } from '../model/time.ts';
@@ -12,6 +14,8 @@ export const MAX_MACHINES = 16;
 export const MAX_DISKS_PER_MACHINE = 64;
 /** Our choice: the document stays small, and whoever needs more pins needs a longer retention. */
 export const MAX_PINS = 1000;
+/** Our choice: changes of point in a row that did not succeed; each leaves resources that the next one has to delete. */
+export const MAX_MADE = 32;
 /** Our choice: a pin's owner and reason are each one line. */
 export const MAX_PIN_TEXT_CHARS = 200;
 
@@ -36,13 +40,42 @@ const pinSchema = z.strictObject({
   createdAt: time,
 });
 
+const drillRecordSchema = z.strictObject({
+  /** When it was cleaned up. */
+  at: time,
+  /** The job of the cleanup. */
+  job: name,
+  point: name.nullable(),
+  /** `succeeded`: everything was made, and deleted again. */
+  outcome: z.enum(['succeeded', 'failed']),
+  notes: line.nullable(),
+});
+
+/** What the failover and the drill of a group have in common. */
+const operation = {
+  /** The job that the state comes from, under way or ended. */
+  job: name,
+  /** The point in use; null until it is chosen, and when there is none any more. */
+  point: name.nullable(),
+  /** Jobs whose disks and machines may exist in Azure, oldest first. */
+  made: z.array(name).max(MAX_MADE),
+  since: time,
+};
+
 export const groupDocumentSchema = z.strictObject({
   version: z.literal(1),
   group: name,
   policy: name,
   wanted: z.enum(['active', 'paused', 'disabled']),
   machines: z
-    .array(z.strictObject({ machine: name, disks: z.array(diskSchema).min(1).max(MAX_DISKS_PER_MACHINE) }))
+    .array(
+      z.strictObject({
+        machine: name,
+        disks: z.array(diskSchema).min(1).max(MAX_DISKS_PER_MACHINE),
+        /** What the machine becomes in Azure; absent: managed disks with the defaults. */
+        target: machineTargetSchema.optional(),
+      }),
+    )
     .min(1)
     .max(MAX_MACHINES),
   pins: z.array(pinSchema).max(MAX_PINS),
@@ -52,11 +85,29 @@ export const groupDocumentSchema = z.strictObject({
    * It stays when the group is protected again, with epochs from here on, so that a deletion under way never meets new data.
    */
   discardBeforeEpoch: epoch.optional(),
+  /** Absent: never was one. While its state is not `none`, the worker leaves the group alone. */
+  failover: z.strictObject({ state: z.enum(FAILOVER_STATES), ...operation }).optional(),
+  /** The test failover; replication goes on beside it. */
+  drill: z.strictObject({ state: z.enum(DRILL_STATES), ...operation }).optional(),
+  /** The last test failover that was cleaned up. */
+  lastDrill: drillRecordSchema.optional(),
+  /** When the last test failover that was carried out to its end was cleaned up. */
+  lastGoodDrillAt: time.optional(),
 });
 
 export type GroupDocument = Readonly<z.infer<typeof groupDocumentSchema>>;
 export type GroupMachine = GroupDocument['machines'][number];
 export type Pin = GroupDocument['pins'][number];
+export type DrillRecord = Readonly<z.infer<typeof drillRecordSchema>>;
+
+export const operationStates = ({ failover, drill }: Pick<GroupDocument, 'failover' | 'drill'>): OperationStates => ({
+  failover: failover?.state ?? 'none',
+  drill: drill?.state ?? 'none',
+});
+
+/** Whether the worker must leave the group alone: what it would apply, cut or prune is what a failover stands on. */
+export const isFailedOver = (group: Pick<GroupDocument, 'failover'>): boolean =>
+  (group.failover?.state ?? 'none') !== 'none';
 
 export interface ProtectRequest {
   readonly group: string;
@@ -83,6 +134,7 @@ export function protectedGroup(request: ProtectRequest, previous: GroupDocument 
     }
     checkKeptSizes(request, previous);
   }
+  const targets = new Map(previous?.machines.map(({ machine, target }) => [machine, target]));
   const epoch = previous === undefined ? 1 : lastEpoch(previous) + 1;
   assert(epoch <= MAX_EPOCH, `group ${request.group} has used up its epochs`);
   const discard = previous?.discardBeforeEpoch;
@@ -91,13 +143,19 @@ export function protectedGroup(request: ProtectRequest, previous: GroupDocument 
     group: request.group,
     policy: request.policy,
     wanted: 'active',
-    machines: request.machines.map(({ machine, disks }) => ({
-      machine,
-      disks: disks.map(({ disk, sizeBytes }) => ({ disk, sizeBytes, epoch })),
-    })),
+    machines: request.machines.map(({ machine, disks }) => {
+      const target = targets.get(machine);
+      return {
+        machine,
+        disks: disks.map(({ disk, sizeBytes }) => ({ disk, sizeBytes, epoch })),
+        ...(target === undefined ? {} : { target }),
+      };
+    }),
     pins: previous?.pins ?? [],
     createdAt: isoFromUs(request.nowUs),
     ...(discard === undefined ? {} : { discardBeforeEpoch: discard }),
+    ...(previous?.lastDrill === undefined ? {} : { lastDrill: previous.lastDrill }),
+    ...(previous?.lastGoodDrillAt === undefined ? {} : { lastGoodDrillAt: previous.lastGoodDrillAt }),
   };
 }
 
@@ -154,15 +212,29 @@ function checkKeptSizes(request: ProtectRequest, previous: GroupDocument): void 
 export const livePins = (group: GroupDocument, nowUs: number): readonly Pin[] =>
   group.pins.filter(({ expiresAt }) => expiresAt === null || usFromIso(expiresAt) > nowUs);
 
-/** A group's pins as the retention planner takes them. */
+/** A group's pins, and what its jobs use, as the retention planner takes them. */
 export function holdsOf(group: GroupDocument): readonly Hold[] {
-  return group.pins.map(({ point, owner, reason, expiresAt }) => ({
+  const pins = group.pins.map(({ point, owner, reason, expiresAt }): Hold => ({
     point,
     kind: 'pin',
     owner,
     reason,
     expiresAtUs: expiresAt === null ? null : usFromIso(expiresAt),
   }));
+  return [...pins, ...jobHolds(group)];
+}
+
+/** A point in use is held by the claim itself, so that claim and hold come and go in one write, and no unpinning removes it. */
+export function jobHolds({ failover, drill }: Pick<GroupDocument, 'failover' | 'drill'>): readonly Hold[] {
+  const holds: Hold[] = [];
+  const add = (operation: typeof failover | typeof drill, reason: string): void => {
+    if (operation === undefined || operation.state === 'none' || operation.point === null) return;
+    const owner = `job:${operation.made.at(-1) ?? operation.job}`;
+    holds.push({ point: operation.point, kind: 'job', owner, reason, expiresAtUs: null });
+  };
+  add(failover, 'failover');
+  add(drill, 'test failover');
+  return holds;
 }
 
 export interface PinRequest {
@@ -180,7 +252,7 @@ export interface PinRequest {
 /**
  * The group with one pin more. An owner has one pin per point: pinning again replaces it. Pins that have expired are dropped.
  *
- * @throws TidemarkError NAME_INVALID, PIN_INVALID; GROUP_DISABLED when the group's points are being deleted.
+ * @throws TidemarkError NAME_INVALID, PIN_INVALID; GROUP_DISABLED, FAILOVER_STATE when the group's points are being deleted.
  */
 export function withPin(group: GroupDocument, request: PinRequest): GroupDocument {
   const { point, owner, reason, expiresAtUs, nowUs } = request;
@@ -192,6 +264,11 @@ export function withPin(group: GroupDocument, request: PinRequest): GroupDocumen
   }
   if (group.wanted === 'disabled' && (group.discardBeforeEpoch ?? 0) > lastEpoch(group)) {
     throw new TidemarkError('GROUP_DISABLED', `group ${group.group} is disabled and its points are being deleted`);
+  }
+  const { failover } = operationStates(group);
+  if (failover === 'committing' || failover === 'committed') {
+    const what = `the failover of group ${group.group} is ${failover}, and its points are deleted`;
+    throw new TidemarkError('FAILOVER_STATE', what);
   }
   const others = livePins(group, nowUs).filter((pin) => pin.point !== point || pin.owner !== owner);
   if (others.length >= MAX_PINS) {

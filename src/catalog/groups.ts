@@ -3,6 +3,7 @@
  * (progress, manifests); nothing here touches data.
  */
 import { TidemarkError } from '../errors.ts';
+import { statesText } from '../failover/states.ts';
 import { catalogName, requireName } from '../model/names.ts';
 import type { Catalog } from './catalog.ts';
 import { documentNames, readDocument, readDocuments, updateDocument, upsertDocument } from './documents.ts';
@@ -10,6 +11,7 @@ import {
   groupDocumentSchema,
   lastEpoch,
   livePins,
+  operationStates,
   protectedGroup,
   withPin,
   type GroupDocument,
@@ -18,7 +20,15 @@ import {
 } from './group-document.ts';
 import { policyNotFound, getPolicy, touchPolicy } from './policies.ts';
 
-export { groupDocumentSchema, holdsOf, lastEpoch, livePins } from './group-document.ts';
+export {
+  groupDocumentSchema,
+  holdsOf,
+  isFailedOver,
+  jobHolds,
+  lastEpoch,
+  livePins,
+  operationStates,
+} from './group-document.ts';
 export type { GroupDocument, GroupMachine, Pin, PinRequest, ProtectRequest } from './group-document.ts';
 
 /**
@@ -142,8 +152,17 @@ export interface DisableOptions {
   readonly nowUs: number;
 }
 
-/** The document that {@link disableGroup} would write. @throws TidemarkError GROUP_PINNED when points to delete are pinned. */
+/**
+ * The document that {@link disableGroup} would write.
+ * @throws TidemarkError GROUP_PINNED when points to delete are pinned; FAILOVER_STATE while a failover that is not committed, or a test
+ * failover, stands on the group: its disks in Azure would be forgotten.
+ */
 export function disabledGroup(current: GroupDocument, { keepPoints, nowUs }: DisableOptions): GroupDocument {
+  const states = operationStates(current);
+  if (!['none', 'committed'].includes(states.failover) || states.drill !== 'none') {
+    const todo = 'commit or cancel the failover, and clean up the test failover, first';
+    throw new TidemarkError('FAILOVER_STATE', `group ${current.group} has ${statesText(states)}; ${todo}`);
+  }
   if (keepPoints) return { ...current, wanted: 'disabled' };
   const [pin] = livePins(current, nowUs);
   if (pin !== undefined) {
@@ -157,7 +176,7 @@ export function disabledGroup(current: GroupDocument, { keepPoints, nowUs }: Dis
  * Wants the group's replication to end. Done already counts as done; points that were kept may be given up later, not the other
  * way round.
  *
- * @throws TidemarkError NAME_INVALID, GROUP_NOT_FOUND, GROUP_PINNED, DOCUMENT_INVALID, CONFLICT
+ * @throws TidemarkError NAME_INVALID, GROUP_NOT_FOUND, GROUP_PINNED, FAILOVER_STATE, DOCUMENT_INVALID, CONFLICT
  */
 export async function disableGroup(
   catalog: Catalog,

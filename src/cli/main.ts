@@ -3,7 +3,9 @@ import { createInterface } from 'node:readline/promises';
 import { Command, CommanderError } from 'commander';
 import { TidemarkError } from '../errors.ts';
 import * as demo from './commands/demo.ts';
+import * as failover from './commands/failover.ts';
 import * as group from './commands/group.ts';
+import * as job from './commands/job.ts';
 import * as local from './commands/local.ts';
 import * as monitor from './commands/monitor.ts';
 import * as point from './commands/point.ts';
@@ -27,6 +29,8 @@ const COMMANDS: readonly { register(program: Command, context: CliContext): void
   point,
   prune,
   monitor,
+  failover,
+  job,
 ];
 
 /** When a library leaves a socket open, the process ends this long after its command anyway. */

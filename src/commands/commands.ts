@@ -57,20 +57,37 @@ export interface JobView {
   readonly result: Readonly<Record<string, unknown>> | null;
 }
 
+/** What a command would do now. */
+export interface CommandPlan {
+  readonly group: string;
+  readonly command: Command['command'];
+  /** Null where none is used, or where one is to be made first. */
+  readonly point: string | null;
+  /** Names of the steps, in their order. */
+  readonly steps: readonly string[];
+}
+
 /** The one implementation behind all doors. */
 export interface CommandService {
+  /** Changes nothing. @throws TidemarkError as `submit` does, but for its key */
+  plan(command: Command, signal: AbortSignal): Promise<CommandPlan>;
   /**
    * Journals the command as a job, after which it survives any crash; executes nothing yet. The same `idempotencyKey` for the same
    * group gives the same job, finished or not.
-   * @throws TidemarkError GROUP_NOT_FOUND, POINT_NOT_FOUND; FAILOVER_STATE with what is allowed now; IDEMPOTENCY_CONFLICT when the key
-   * was used for another command
+   * @throws TidemarkError USAGE when the command or the key is malformed; GROUP_NOT_FOUND, GROUP_DISABLED, POINT_NOT_FOUND;
+   * GROUP_PINNED when a commit would delete pinned points; FAILOVER_STATE with what is allowed now; IDEMPOTENCY_CONFLICT when the key was
+   * used for another command
    */
   submit(
     command: Command,
     options: { readonly idempotencyKey?: string; readonly requestedBy: string },
     signal: AbortSignal,
   ): Promise<JobView>;
-  /** Executes a job from where it is to its end; one that has ended is returned as it is. Takes it over from whoever executes it. */
+  /**
+   * Executes a job from where it is to its end; one that has succeeded or was canceled is returned as it is, one that has failed goes on
+   * where it failed. Takes it over from whoever executes it.
+   * @throws TidemarkError JOB_NOT_FOUND; OWNERSHIP_LOST when another executor took it over. A failure of the job itself is its outcome.
+   */
   execute(
     group: string,
     job: string,
@@ -79,6 +96,8 @@ export interface CommandService {
   ): Promise<JobView>;
   /** @throws TidemarkError JOB_NOT_FOUND */
   job(group: string, job: string, signal: AbortSignal): Promise<JobView>;
+  /** The job of that id, whatever its group. @throws TidemarkError JOB_NOT_FOUND */
+  findJob(job: string, signal: AbortSignal): Promise<JobView>;
   /** Newest first. */
   jobs(group: string, signal: AbortSignal): Promise<readonly JobView[]>;
 }

@@ -59,6 +59,11 @@ export class MemoryCopyStore implements CopyStore {
     return new MemorySeedReader(this.#blobs, name);
   }
 
+  /** The bytes of a copy as an import finds them, footer included; undefined when there is none. */
+  peek(name: CopyName): Pick<PageBlob, 'image' | 'blobBytes'> | undefined {
+    return this.#blobs.get(name);
+  }
+
   url(name: CopyName): string {
     return `memory:///${name}`;
   }

@@ -24,9 +24,12 @@ const cloudEventSchema = z.looseObject({
 
 export type CloudEvent = Readonly<z.infer<typeof cloudEventSchema>>;
 
-/** The message of a queued event. The same event always gives the same message. */
-export function toMessage(queued: QueuedEvent, group: string): OutgoingMessage {
-  const id = `${group}:${queued.sequence}`;
+/**
+ * The message of a queued event. The same event always gives the same message.
+ * @param job of an event in a job's own outbox, whose sequences are its own
+ */
+export function toMessage(queued: QueuedEvent, group: string, job?: string): OutgoingMessage {
+  const id = job === undefined ? `${group}:${queued.sequence}` : `${group}:${job}:${queued.sequence}`;
   const subject = subjectOf(queued, group);
   const body: CloudEvent = {
     specversion: '1.0',
@@ -63,9 +66,10 @@ export function nextBatch(outbox: OutboxState, group: string, limit: number): Ou
   return { messages: events.map((event) => toMessage(event, group)), throughSequence: last.sequence };
 }
 
-/** What the event is about within its source: a point, a disk, or the group itself. */
+/** What the event is about within its source: a point, a job, a disk, or the group itself. */
 function subjectOf({ data }: QueuedEvent, group: string): string {
-  const { point, machine, disk } = data;
+  const { point, job, machine, disk } = data;
+  if (typeof job === 'string') return `jobs/${job}`;
   if (typeof point === 'string') return `points/${point}`;
   if (typeof machine !== 'string') return `groups/${group}`;
   return typeof disk === 'string' ? `disks/${machine}/${disk}` : `machines/${machine}`;

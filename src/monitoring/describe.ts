@@ -63,6 +63,10 @@ const SENTENCES: { readonly [T in EventType]: (data: EventData<T>) => string } =
     const what = [machine, disk].filter((part) => part !== undefined).join('/');
     return `${what === '' ? 'the group' : what} is ${to}${from === null ? '' : `, was ${from}`}`;
   },
+  JobChanged: ({ job, command, to, usedPoint, code, reason }) => {
+    const point = usedPoint === null ? '' : ` with point ${usedPoint}`;
+    return `${command} (job ${job})${point} is ${to}${code === null ? '' : `: ${code}: ${reason ?? ''}`}`;
+  },
 };
 
 function reach(data: EventData<'RpoThresholdExceeded'>): string {

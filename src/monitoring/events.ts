@@ -13,6 +13,9 @@ export type Severity = (typeof SEVERITIES)[number];
 export const HEALTH_LEVELS = ['None', 'Normal', 'Warning', 'Critical'] as const;
 export type HealthLevel = (typeof HEALTH_LEVELS)[number];
 
+/** States of a job; a failed one can go on. */
+export const JOB_STATES = ['running', 'succeeded', 'failed', 'canceled'] as const;
+
 const isoTime = z.string().regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$/, 'a UTC time with microseconds');
 const name = z.string().min(1).max(63);
 const text = z.string().max(MAX_TEXT);
@@ -173,6 +176,21 @@ export const EVENT_CATALOGUE = {
       to: listedText,
     }),
   }),
+  JobChanged: define({
+    meaning:
+      'A job that somebody asked for has begun, succeeded, failed or was canceled; a failed one says why, and goes on with `tidemark job resume`.',
+    severities: ['info', 'error'],
+    data: z.strictObject({
+      job: name,
+      command: name,
+      from: z.enum(JOB_STATES).nullable(),
+      to: z.enum(JOB_STATES),
+      usedPoint: name.nullable(),
+      requestedBy: text,
+      code: text.nullable(),
+      reason: text.nullable(),
+    }),
+  }),
 } as const;
 
 export type EventType = keyof typeof EVENT_CATALOGUE;
@@ -196,6 +214,7 @@ const HEALTH_SEVERITY: Readonly<Record<HealthLevel, Severity>> = {
 export function severityOf(event: MonitoringEvent): Severity {
   if (event.type === 'HealthChanged') return HEALTH_SEVERITY[event.data.to];
   if (event.type === 'StateChanged' && event.data.to === 'resync-required') return 'warning';
+  if (event.type === 'JobChanged' && event.data.to === 'failed') return 'error';
   return EVENT_CATALOGUE[event.type].severities[0];
 }
 

@@ -191,8 +191,8 @@ interface FoundBlob {
   readonly etag: string | undefined;
 }
 
-/** Unlists every point before anything behind one is touched. */
-async function deletePoints(ended: EndedGroup, catalog: Catalog, beforeEpoch: number): Promise<void> {
+/** Deletes manifests and changes lists: unlists every point before anything behind one is touched. */
+export async function deletePoints(ended: EndedGroup, catalog: Catalog, beforeEpoch: number): Promise<void> {
   const { group, signal } = ended;
   const names = await pointBlobs(catalog, group, signal);
   const manifests = names.filter((name) => name.endsWith('.json'));
@@ -233,7 +233,11 @@ async function deleteFound(ended: EndedGroup, catalog: Catalog, found: readonly 
   });
 }
 
-async function deleteCopies({ group, signal, confirm }: EndedGroup, { copies }: WorkerPorts): Promise<void> {
+/** Deletes the copies that points were built on. */
+export async function deleteCopies(
+  { group, signal, confirm }: EndedGroup,
+  { copies }: Pick<WorkerPorts, 'copies'>,
+): Promise<void> {
   const names = await copies.list(pointCopiesPrefix(group), signal);
   await mapAll(names, IN_FLIGHT, signal, (name, either) => copies.remove(name, either, confirm));
 }

@@ -9,7 +9,7 @@ import { RateLimit } from '../apply/rate-limit.ts';
 import { SeedWriter } from '../apply/seed-writer.ts';
 import type { Lease } from '../catalog/catalog.ts';
 import { createDocument, readDocument } from '../catalog/documents.ts';
-import { getGroup, type GroupDocument } from '../catalog/groups.ts';
+import { getGroup, isFailedOver, type GroupDocument } from '../catalog/groups.ts';
 import { LogReader } from '../drain/log-reader.ts';
 import { readChangesBetween } from '../drain/read-tables.ts';
 import { assert, TidemarkError } from '../errors.ts';
@@ -152,8 +152,8 @@ async function sweep({ document, ports, lease, building, signal }: SweptGroup): 
  */
 async function requireCurrent(document: GroupDocument, { catalog }: WorkerPorts, signal: AbortSignal): Promise<void> {
   const current = await getGroup(catalog, document.group, signal);
-  const essence = ({ wanted, machines, discardBeforeEpoch }: GroupDocument): string =>
-    JSON.stringify([wanted, machines, discardBeforeEpoch]);
+  const essence = (group: GroupDocument): string =>
+    JSON.stringify([group.wanted, group.machines, group.discardBeforeEpoch, isFailedOver(group)]);
   if (essence(current) !== essence(document)) {
     throw new TidemarkError('CONFLICT', `group ${document.group} was changed while it was being opened`);
   }

@@ -1,6 +1,6 @@
 /** One group in this worker's hands: opened, worked on cycle by cycle, closed. */
 import type { FairSlots } from '../apply/fair-slots.ts';
-import type { GroupDocument } from '../catalog/groups.ts';
+import { isFailedOver, type GroupDocument } from '../catalog/groups.ts';
 import { TidemarkError } from '../errors.ts';
 import type { Verification } from '../points/verify-point.ts';
 import type { Policy } from '../retention/policy.ts';
@@ -34,10 +34,12 @@ export class GroupSession {
   readonly #clock: Clock;
   readonly #drain: GroupDrain;
   readonly #upkeep: UpkeepOptions;
+  readonly #isFailedOver: boolean;
 
   private constructor(options: SessionOptions, owned: OwnedGroup) {
     const { ports, policy } = options;
     this.#owned = owned;
+    this.#isFailedOver = isFailedOver(options.document);
     this.#clock = ports.clock;
     const leases = [owned.lease, ...owned.disks.map(({ drain }) => drain.seed)];
     this.#leases = keepLeases({ group: owned.group, leases }, ports.clock, options.signal);
@@ -104,13 +106,15 @@ export class GroupSession {
   }
 
   async #tidy(): Promise<void> {
+    // In a failover the group is opened for a point that was asked for: everything else stays as it is.
+    if (this.#isFailedOver) return;
     await prune(this.#upkeep);
     await trimLog(this.#upkeep);
   }
 
   /** @returns why messages could not be sent, if so; they wait in the outbox */
   async #report(): Promise<unknown> {
-    await reportHealth(this.#upkeep);
+    if (!this.#isFailedOver) await reportHealth(this.#upkeep);
     return this.#flush();
   }
 

@@ -1,10 +1,11 @@
 /** How a group stands, read from the catalog and the cache without owning anything. */
-import { getGroup } from '../catalog/groups.ts';
+import type { DrillRecord } from '../catalog/group-document.ts';
+import { getGroup, isFailedOver, type GroupDocument } from '../catalog/groups.ts';
 import { findPolicy, getPolicy } from '../catalog/policies.ts';
 import { readDocument } from '../catalog/documents.ts';
 import { measureBacklog } from '../drain/backlog.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
-import { isoFromUs } from '../model/time.ts';
+import { HOUR_US, isoFromUs, usFromIso } from '../model/time.ts';
 import { assessHealth, type Symptom } from '../monitoring/health.ts';
 import { listPoints } from '../points/point-store.ts';
 import { parsePolicy } from '../retention/policy.ts';
@@ -12,6 +13,9 @@ import { endState } from './discard.ts';
 import { groupState } from './group-state.ts';
 import type { WorkerPorts } from './ports.ts';
 import { newDiskProgress, progressSchema, type DiskState } from './progress.ts';
+
+/** Six months, as ASR advises. */
+export const DRILL_MAX_AGE_US = 183 * 24 * HOUR_US;
 
 export interface DiskStatus {
   readonly machine: string;
@@ -26,6 +30,13 @@ export interface DiskStatus {
   readonly backlogSegments: number;
   readonly backlogBytes: number;
   readonly defect: { readonly code: string; readonly blob: string; readonly reason: string } | null;
+}
+
+export interface OperationStatus {
+  readonly state: string;
+  readonly job: string;
+  readonly point: string | null;
+  readonly since: string;
 }
 
 export interface GroupStatus {
@@ -44,6 +55,12 @@ export interface GroupStatus {
   readonly health: string;
   readonly symptoms: readonly Symptom[];
   readonly messagesWaiting: number;
+  /** Null when there is none. */
+  readonly failover: OperationStatus | null;
+  readonly testFailover: OperationStatus | null;
+  readonly lastTestFailover: DrillRecord | null;
+  /** What an operator is advised to do about test failovers; null while the last one is recent. */
+  readonly advice: string | null;
   /** None of a group that is discarded. */
   readonly disks: readonly DiskStatus[];
 }
@@ -93,6 +110,7 @@ export async function groupStatus(
   const newestApp = points.findLast(({ kind }) => kind === 'app');
   const state =
     endState(document, progress) ??
+    failoverState(document) ??
     (document.wanted === 'active' ? groupState(disks.map(({ status }) => status)) : document.wanted);
   const backlogBytes = disks.reduce((sum, { status }) => sum + status.backlogBytes, 0);
   const report = assessHealth(
@@ -126,8 +144,33 @@ export async function groupStatus(
     health: report.health,
     symptoms: report.symptoms,
     messagesWaiting: progress?.outbox.queued.length ?? 0,
+    failover: operationStatus(document.failover),
+    testFailover: operationStatus(document.drill),
+    lastTestFailover: document.lastDrill ?? null,
+    advice: document.wanted === 'disabled' || isFailedOver(document) ? null : drillAdvice(document, nowUs),
     disks: state === 'discarded' ? [] : disks.map(({ status }) => status),
   };
+}
+
+function failoverState({ failover }: GroupDocument): string | undefined {
+  return failover === undefined || failover.state === 'none' ? undefined : failover.state;
+}
+
+function operationStatus(operation: GroupDocument['failover'] | GroupDocument['drill']): OperationStatus | null {
+  if (operation === undefined || operation.state === 'none') return null;
+  const { state, job, point, since } = operation;
+  return { state, job, point, since };
+}
+
+/** Pure. ASR advises a test failover every six months; a failed one shows nothing. */
+export function drillAdvice(
+  { group, lastGoodDrillAt }: Pick<GroupDocument, 'group' | 'lastGoodDrillAt'>,
+  nowUs: number,
+): string | null {
+  const todo = `run \`tidemark failover test ${group}\``;
+  if (lastGoodDrillAt === undefined) return `no test failover has succeeded yet: ${todo}`;
+  if (nowUs - usFromIso(lastGoodDrillAt) <= DRILL_MAX_AGE_US) return null;
+  return `the last test failover that succeeded was cleaned up at ${lastGoodDrillAt}, over six months ago: ${todo}`;
 }
 
 function etaSeconds(backlogBytes: number, bytesPerSecond: number | null): number | null {

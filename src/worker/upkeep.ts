@@ -1,5 +1,5 @@
 /** What a group's owner does besides making points: prune them, trim the log behind them, and report how things stand. */
-import { getGroup, holdsOf } from '../catalog/groups.ts';
+import { getGroup, holdsOf, type GroupDocument } from '../catalog/groups.ts';
 import { measureBacklog, type Backlog } from '../drain/backlog.ts';
 import { assert } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
@@ -64,9 +64,14 @@ function buildHolds({ progress }: OwnedGroup, nowUs: number): readonly Hold[] {
   return [{ point: base, kind: 'job', owner: 'point create', reason: `${point} is built on it`, expiresAtUs }];
 }
 
+/**
+ * What is to be removed stands in the progress document before the holds are read again; a job holds its point before it reads what is
+ * to be removed. So of a prune and a job that want the same point at least one sees the other: the prune leaves it, or the job does.
+ */
 async function finishPruning({ owned, drain, ports, signal }: UpkeepOptions): Promise<void> {
-  const { pruning } = owned.progress;
-  if (pruning === null) return;
+  if (owned.progress.pruning === null) return;
+  const document = await getGroup(ports.catalog, owned.group, signal);
+  const pruning = withoutHeld(owned.progress.pruning, document, ports.clock.nowUs());
   const removed = new Set(pruning.remove.map(({ id }) => id));
   const keep = owned.manifests.filter(({ point }) => !removed.has(point));
   await removePoints({
@@ -80,12 +85,19 @@ async function finishPruning({ owned, drain, ports, signal }: UpkeepOptions): Pr
     signal,
   });
   owned.manifests.splice(0, owned.manifests.length, ...keep);
-  await drain.save({ pruning: null }, [
-    {
-      type: 'PointsPruned',
-      data: { removed: pruning.remove.map(({ id, reason }) => ({ point: id, reason })), kept: pruning.kept },
-    },
-  ]);
+  const facts = pruning.remove.map(({ id, reason }) => ({ point: id, reason }));
+  const events: MonitoringEvent[] =
+    facts.length === 0 ? [] : [{ type: 'PointsPruned', data: { removed: facts, kept: pruning.kept } }];
+  await drain.save({ pruning: null }, events);
+}
+
+type Pruning = NonNullable<OwnedGroup['progress']['pruning']>;
+
+function withoutHeld({ remove, kept }: Pruning, document: GroupDocument, nowUs: number): Pruning {
+  const holds = holdsOf(document).filter(({ expiresAtUs }) => expiresAtUs === null || expiresAtUs > nowUs);
+  const held = new Set(holds.map(({ point }) => point));
+  const left = remove.filter(({ id }) => !held.has(id));
+  return { remove: left, kept: kept + remove.length - left.length };
 }
 
 /**

@@ -1,11 +1,12 @@
 /** Drains groups: all that are due once, or round and round until it is told to stop. */
 import PQueue from 'p-queue';
 import { FairSlots } from '../apply/fair-slots.ts';
-import { getGroup, listGroups, type GroupDocument } from '../catalog/groups.ts';
+import { getGroup, isFailedOver, listGroups, operationStates, type GroupDocument } from '../catalog/groups.ts';
 import { getPolicy } from '../catalog/policies.ts';
 import { createPoint } from './create-point.ts';
 import { newCounters, type DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
+import { refusal } from '../failover/states.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { listPoints } from '../points/point-store.ts';
 import { backoffMs } from '../retry.ts';
@@ -150,9 +151,12 @@ export class Worker {
 
   /**
    * Prunes one group, a paused one too; takes it over from its owner for the time.
-   * @throws TidemarkError GROUP_DISABLED: the points of a disabled group are kept or given up, all of them
+   * @throws TidemarkError GROUP_DISABLED: the points of a disabled group are kept or given up, all of them; FAILOVER_STATE: those of a
+   * failover stay as they are
    */
   async prune(group: string, signal: AbortSignal): Promise<PrunePlan> {
+    const document = await getGroup(this.#options.ports.catalog, group, signal);
+    if (isFailedOver(document)) throw refusal(group, operationStates(document), 'prune');
     return this.#owning(group, signal, (session) => session.prune());
   }
 
@@ -225,7 +229,10 @@ export class Worker {
     let outcome: GroupOutcome = { group, needsResync: false };
     try {
       const document = await getGroup(ports.catalog, group, signal);
-      if (document.wanted === 'active') {
+      if (isFailedOver(document)) {
+        await this.#drop(group);
+        if (document.wanted === 'disabled') await this.#end(document, signal);
+      } else if (document.wanted === 'active') {
         const session = await this.#session(document, signal);
         outcome = { group, needsResync: session.needsResync };
         const unsent = await session.cycle(sliceMs);

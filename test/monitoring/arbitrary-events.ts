@@ -91,6 +91,16 @@ const dataOf: { readonly [T in EventType]: fc.Arbitrary<Extract<MonitoringEvent,
     { ...disk, from: fc.option(name), to: fc.constantFrom('protected', 'resync-required', 'paused') },
     { requiredKeys: ['from', 'to'] },
   ),
+  JobChanged: fc.record({
+    job: name,
+    command: name,
+    from: fc.option(fc.constantFrom('running' as const, 'failed' as const)),
+    to: fc.constantFrom('running' as const, 'succeeded' as const, 'failed' as const, 'canceled' as const),
+    usedPoint: fc.option(name),
+    requestedBy: text,
+    code: fc.option(name),
+    reason: fc.option(text),
+  }),
 };
 
 export const arbitraryEvent: fc.Arbitrary<MonitoringEvent> = fc.oneof(

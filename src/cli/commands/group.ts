@@ -1,4 +1,5 @@
 /** `tidemark group protect | list | show | pause | resume | disable | set-policy`. */
+import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { documentNames } from '../../catalog/documents.ts';
 import {
@@ -14,6 +15,7 @@ import {
   type ProtectRequest,
 } from '../../catalog/groups.ts';
 import { TidemarkError } from '../../errors.ts';
+import { DEFAULT_TARGET, requireMachine, setTarget } from '../../failover/set-target.ts';
 import { catalogName } from '../../model/names.ts';
 import { formatBytes, parseSize } from '../../model/sizes.ts';
 import type { CliContext } from '../context.ts';
@@ -26,6 +28,7 @@ export function register(program: Command, context: CliContext, tools: CatalogTo
   registerReading(group, context, tools);
   registerChanges(group, context, tools);
   registerDisable(group, context, tools);
+  registerTarget(group, context, tools);
 }
 
 type Machines = ProtectRequest['machines'][number];
@@ -148,6 +151,44 @@ function registerDisable(group: Command, context: CliContext, tools: CatalogTool
         report(context, await disableGroup(catalog, name, options, signal), `is disabled${fate}`);
       });
     });
+}
+
+interface TargetArguments {
+  readonly machine: string;
+  readonly file?: string;
+  readonly show?: boolean;
+}
+
+function registerTarget(group: Command, context: CliContext, tools: CatalogTools): void {
+  group
+    .command('target')
+    .argument('<group>', 'name of the group')
+    .description('what a machine becomes in Azure when it is failed over')
+    .requiredOption('--machine <name>', 'the machine')
+    .option('--file <file>', 'JSON file with its settings; they replace the earlier ones')
+    .option('--show', 'print the settings')
+    .action(async (name: string, { machine, file, show = false }: TargetArguments) => {
+      if ((file === undefined) !== show) throw new TidemarkError('USAGE', 'say --file FILE or --show');
+      await tools.withCatalog(context, async (catalog, signal) => {
+        const document =
+          file === undefined
+            ? await getGroup(catalog, name, signal)
+            : await setTarget(catalog, { group: name, machine, target: readTargetFile(file) }, signal);
+        const target = requireMachine(document, machine).target ?? DEFAULT_TARGET;
+        if (context.json) printJson(context, target);
+        else if (show) printLine(context, JSON.stringify(target, undefined, 2));
+        else printLine(context, `Machine ${machine} of group ${name} has its target.`);
+      });
+    });
+}
+
+function readTargetFile(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new TidemarkError('TARGET_INVALID', `cannot read ${file} as JSON: ${why}`, { cause });
+  }
 }
 
 function report(context: CliContext, document: GroupDocument, what: string): void {

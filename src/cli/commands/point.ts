@@ -1,6 +1,6 @@
 /** `tidemark point …`: list, look at, make, export and pin recovery points. */
 import type { Command } from 'commander';
-import { getGroup, livePins, pinPoint, unpinPoint } from '../../catalog/groups.ts';
+import { getGroup, jobHolds, livePins, pinPoint, unpinPoint } from '../../catalog/groups.ts';
 import { pointReader } from '../../copies/copy-store.ts';
 import { TidemarkError } from '../../errors.ts';
 import { diskLabel } from '../../model/names.ts';
@@ -240,7 +240,7 @@ function registerPins(point: Command, context: CliContext): void {
 
 async function pinnedPoints({ ports }: Runtime, group: string, signal: AbortSignal): Promise<ReadonlySet<string>> {
   const document = await getGroup(ports.catalog, group, signal);
-  return new Set(livePins(document, ports.clock.nowUs()).map(({ point }) => point));
+  return new Set([...livePins(document, ports.clock.nowUs()), ...jobHolds(document)].map(({ point }) => point));
 }
 
 const UNIT_SECONDS: Readonly<Record<string, number>> = { m: 60, h: 3600, d: 86_400 };

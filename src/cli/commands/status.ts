@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { listGroups } from '../../catalog/groups.ts';
 import { mapAll } from '../../map-all.ts';
 import { formatBytes } from '../../model/sizes.ts';
-import { groupStatus, type GroupStatus } from '../../worker/status.ts';
+import { groupStatus, type GroupStatus, type OperationStatus } from '../../worker/status.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine, printTable } from '../output.ts';
 import { withRuntime } from '../with-runtime.ts';
@@ -38,6 +38,9 @@ function printStatus(context: CliContext, status: GroupStatus): void {
     `${status.points}, newest ${status.newestPoint ?? 'none'}, newest app ${status.newestAppPoint ?? 'none'}`,
   );
   for (const { severity, code, text } of status.symptoms) line(severity, `${code}: ${text}`);
+  if (status.failover !== null) line('failover', operation(status.failover));
+  if (status.testFailover !== null) line('test failover', operation(status.testFailover));
+  if (status.advice !== null) line('advice', status.advice);
   if (status.messagesWaiting > 0) line('messages', `${status.messagesWaiting} wait to be sent`);
   printTable(
     context,
@@ -56,6 +59,9 @@ function printStatus(context: CliContext, status: GroupStatus): void {
     if (defect !== null) printLine(context, `${machine}/${disk}: ${defect.code} in ${defect.blob}: ${defect.reason}`);
   }
 }
+
+const operation = ({ state, point, job, since }: OperationStatus): string =>
+  `${state} since ${since}, ${point === null ? 'no point' : `point ${point}`}, job ${job}`;
 
 function backlog({ backlogBytes, etaSeconds }: GroupStatus): string {
   if (backlogBytes === 0) return 'none';
