@@ -51,8 +51,8 @@ export interface CutRules {
   readonly appMarks: boolean;
 }
 
-export function cutRules(machineCount: number, appConsistentHours: number): CutRules {
-  return { boundaries: machineCount === 1, crashMarks: machineCount > 1, appMarks: appConsistentHours > 0 };
+export function cutRules(machineCount: number, appMarks: boolean): CutRules {
+  return { boundaries: machineCount === 1, crashMarks: machineCount > 1, appMarks };
 }
 
 export function isStopMark(rules: CutRules, kind: MarkKind): boolean {

@@ -70,10 +70,12 @@ export class GroupDrain {
    */
   async drain(afterPoint: () => Promise<void>, goOn: () => boolean): Promise<void> {
     await this.finishDue();
+    if (!this.#wantsAppMarks && this.#owned.progress.appMarks) await this.save({ appMarks: false });
     while (!this.needsResync && goOn()) {
       await this.#advance();
       await this.#beginBoundaries();
       const decision = await this.#decide();
+      if (decision.do === 'wait' && (await this.#beginAppMarks())) continue;
       if (decision.do === 'wait') return this.#reportDefects();
       if (decision.do === 'skip-mark') await this.#skipMark(decision);
       else {
@@ -155,10 +157,27 @@ export class GroupDrain {
     }
   }
 
+  get #wantsAppMarks(): boolean {
+    return this.#options.policy.appConsistentHours > 0;
+  }
+
+  /**
+   * Once all that is received is applied, and nothing can be on a seed that is not noted, app marks count.
+   * @returns whether they do from now on, and did not until now
+   */
+  async #beginAppMarks(): Promise<boolean> {
+    if (!this.#wantsAppMarks || this.#owned.progress.appMarks) return false;
+    for (const { drain } of this.#owned.disks) {
+      if (drain.atDefect || !(await drain.isSureOfSeed(this.#options.signal))) return false;
+    }
+    await this.save({ appMarks: true });
+    return true;
+  }
+
   #limits(): WalkLimits {
-    const { document, policy } = this.#options;
+    const appMarks = this.#wantsAppMarks && this.#owned.progress.appMarks;
     return {
-      rules: cutRules(document.machines.length, policy.appConsistentHours),
+      rules: cutRules(this.#options.document.machines.length, appMarks),
       boundaryUs: this.#owned.progress.boundaryUs,
     };
   }

@@ -61,6 +61,11 @@ export const progressSchema = z.object({
   latestUs: timeUs.default(null),
   /** A point that somebody builds on copies: its base, the log from there on and its copies stay; null: none is. */
   building: buildingSchema.nullable().default(null),
+  /**
+   * Whether app marks stop the disks. An owner that applies without stopping at them says so here first: what lies between a mark and
+   * what it has applied nobody knows afterwards, so marks count again only behind it.
+   */
+  appMarks: z.boolean().default(true),
   newestAppCutUs: timeUs,
   /** From when the interval without an app-consistent point counts. */
   appIntervalFromUs: timeUs,
@@ -130,6 +135,7 @@ export function newProgress(group: string, disks: readonly DiskProgress[], creat
     newestPoint: null,
     latestUs: null,
     building: null,
+    appMarks: true,
     newestAppCutUs: null,
     appIntervalFromUs: null,
     pruning: null,

@@ -80,8 +80,8 @@ describe('decideCut', () => {
 });
 
 describe('a disk walks its log', () => {
-  const single: WalkLimits = { rules: cutRules(1, 4), boundaryUs: BOUNDARY };
-  const multi: WalkLimits = { rules: cutRules(2, 4), boundaryUs: null };
+  const single: WalkLimits = { rules: cutRules(1, true), boundaryUs: BOUNDARY };
+  const multi: WalkLimits = { rules: cutRules(2, true), boundaryUs: null };
   const write = (timeUs: number): LogRecord => ({ kind: 'write', timeUs, offsetBytes: 0, lengthBytes: 512 });
   const markAt = (timeUs: number, markKind: 'app' | 'crash'): LogRecord => ({
     kind: 'mark',
@@ -115,7 +115,7 @@ describe('a disk walks its log', () => {
     expect(stepAt(markAt(1, 'app'), 0, single)).toBe('stop-at-mark');
     expect(stepAt(markAt(1, 'crash'), 0, single)).toBe('pass');
     expect(stepAt(markAt(1, 'crash'), 0, multi)).toBe('stop-at-mark');
-    expect(stepAt(markAt(1, 'app'), 0, { ...single, rules: cutRules(1, 0) })).toBe('pass');
+    expect(stepAt(markAt(1, 'app'), 0, { ...single, rules: cutRules(1, false) })).toBe('pass');
     expect(stepAt(write(Number.MAX_SAFE_INTEGER), 0, multi)).toBe('take');
   });
 

@@ -1,7 +1,8 @@
 /** Lives that chance meets too seldom: a point was committed, its worker died before noting it, and then something else happened. */
 import { expect, it } from 'vitest';
+import { setPolicy } from '../../src/catalog/policies.ts';
 import { boundaryAtOrAfter } from '../../src/model/time.ts';
-import { START_US, streamsOf, type ModelEntry } from '../support/model-log.ts';
+import { expectedPoints, START_US, streamsOf, type ModelEntry } from '../support/model-log.ts';
 import { Crash, type Gate, type PortCall } from './gated-ports.ts';
 import { MINUTE_MS } from './durations.ts';
 import { LONG_SCENARIO, SHORT_SCENARIO } from './scenarios.ts';
@@ -141,4 +142,38 @@ it('a manifest that arrives after its point was pruned is not listed for longer 
   stop.abort();
   await work;
   expect((await names()).filter((name) => pruned.includes(name))).toEqual([]);
+});
+
+it('a mark that was passed while marks were off makes no point later, whatever was on the seed and not noted', async () => {
+  const { streams, endUs } = streamsOf(SHORT_SCENARIO, 1);
+  const world = await World.create({ diskCount: 1, policy: { retentionHours: 360, appConsistentHours: 0 } });
+  const [shipper] = world.shippers();
+  const segments = segmentsOf(streams[0] ?? [], [4], endUs);
+  const half = Math.ceil(segments.length / 2);
+  for (const segment of segments.slice(0, half)) await shipper?.ship(segment.entries, segment.endUs, signal);
+  // Dies with the bytes of its last window on the seed, and not noted.
+  let isDead = false;
+  let noted = 0;
+  const dying: Gate = {
+    before: ({ name }) => {
+      if (name === 'catalog.replace' && ++noted > 3) isDead = true;
+      if (isDead) throw new Crash('dead');
+    },
+    after: () => undefined,
+  };
+  await world.worker(dying).runOnce(signal);
+  expect(isDead).toBe(true);
+  await setPolicy(world.storage.catalog, 'p', { retentionHours: 360, appConsistentHours: 1 }, signal);
+  await world.drain();
+  const passed = (await world.points()).length;
+  for (const segment of segments.slice(half)) await shipper?.ship(segment.entries, segment.endUs, signal);
+  await world.drain();
+  const points = await world.points();
+  const expected = expectedPoints(streams, endUs, true);
+  expect(points.slice(0, passed).every(({ manifest }) => manifest.kind === 'crash')).toBe(true);
+  expect(points.slice(passed).some(({ manifest }) => manifest.kind === 'app')).toBe(true);
+  for (const { manifest, images } of points) {
+    const wanted = expected.find(({ cutUs, kind }) => cutUs === manifest.cutUs && kind === manifest.kind);
+    expect(wanted?.images[0]?.equals(images[0] ?? Buffer.alloc(0)), manifest.point).toBe(true);
+  }
 });
