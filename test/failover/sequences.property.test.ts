@@ -106,6 +106,6 @@ it('keeps to the table, and to the points in use, whatever is asked for', async 
       }
       await end(world);
     }),
-    { numRuns: 60 },
+    { numRuns: 40 },
   );
 });
