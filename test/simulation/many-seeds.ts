@@ -5,11 +5,13 @@ import { simulate } from './simulate.ts';
 const SEEDS_PER_TEST = 125;
 /** Everything that a life may meet; a fault that never happens is not tested. */
 const HAPPENINGS = [
+  'at-made',
   'clock-jump',
   'crash-after',
   'crash-before',
   'kill',
   'late',
+  'latest-made',
   'list-lag',
   'lost-answer',
   'never',
@@ -19,6 +21,7 @@ const HAPPENINGS = [
   'start',
   'steal',
   'stop',
+  'throttled',
   'unavailable',
 ];
 

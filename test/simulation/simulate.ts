@@ -377,22 +377,36 @@ class Simulation {
     const hung = this.#alive();
     if (hung.length > 0) throw new Error(`${hung[0]?.name} was told to stop, and did not`);
     this.#clockOffsetUs += BUILDS_ARE_OVER_US;
-    // The first one repairs and goes on; the second one finds what the first one should have left alone.
-    for (const name of ['healthy', 'again']) {
-      this.#trace(`-- ${name}`);
-      const process = { name, isAlive: true };
-      const outcomes: GroupOutcome[] = [];
-      let isDone = false;
-      const work = this.#worker(process, outcomes)
-        .runOnce(this.#signal)
-        .then(() => (isDone = true));
-      await this.#scheduler.runUntil(() => isDone || this.#violation !== undefined, MAX_STEPS);
-      this.#throwIfViolated();
-      await work;
-      const [outcome] = outcomes;
-      if (outcome !== undefined) throw outcome.error ?? new Error('the group needs a resync');
-      await this.#scheduler.runUntil(() => this.#scheduler.waiting === 0, MAX_STEPS);
+    // The first one repairs and goes on; the last one finds what those before it should have left alone.
+    await this.#calmCycle('healthy');
+    for (const at of [this.#moment(), 'latest'] as const) {
+      this.#ask(at);
+      await this.#scheduler.runUntil(() => this.#alive().length === 0 || this.#violation !== undefined, MAX_STEPS);
+      await this.#settle();
     }
+    await this.#calmCycle('again');
+  }
+
+  /** A cycle that nothing disturbs must end well. */
+  async #calmCycle(name: string): Promise<void> {
+    this.#trace(`-- ${name}`);
+    const process = { name, isAlive: true };
+    const outcomes: GroupOutcome[] = [];
+    let isDone = false;
+    const work = this.#worker(process, outcomes)
+      .runOnce(this.#signal)
+      .then(() => (isDone = true));
+    await this.#scheduler.runUntil(() => isDone || this.#violation !== undefined, MAX_STEPS);
+    this.#throwIfViolated();
+    await work;
+    const [outcome] = outcomes;
+    if (outcome !== undefined) throw outcome.error ?? new Error('the group needs a resync');
+    await this.#settle();
+  }
+
+  async #settle(): Promise<void> {
+    await this.#scheduler.runUntil(() => this.#scheduler.waiting === 0, MAX_STEPS);
+    this.#throwIfViolated();
   }
 
   #throwIfViolated(): void {
