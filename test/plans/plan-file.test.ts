@@ -95,7 +95,7 @@ const BAD: readonly (readonly [string, unknown, RegExp])[] = [
     /post\[1\]\.name: "hook" is there already/,
   ],
   ['an unknown action', withAction({ type: 'mail', name: 'm' }), /pre\[0\]\.type: /],
-  ['no secret', withAction({ ...WEBHOOK, secret: undefined }), /pre\[0\]\.secret\.env: is no name/],
+  ['no secret', withAction({ ...WEBHOOK, secret: undefined }), /pre\[0\]\.secret: must be/],
   ['the secret itself', withAction({ ...WEBHOOK, secret: 'hunter2' }), /pre\[0\]\.secret: must be/],
   ['a variable that is none', withAction({ ...WEBHOOK, secret: { env: 'A B' } }), /pre\[0\]\.secret\.env: is no name/],
   ['http to elsewhere', withAction({ ...WEBHOOK, url: 'http://example.test/' }), /pre\[0\]\.url: .*must be https/],
