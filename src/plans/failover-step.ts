@@ -76,7 +76,7 @@ async function give(
   const { group, job } = await ports.commands.submit(command, asked, signal);
   await journal.note(step, { job });
   const ended = await toItsEnd({ ports, journal, step }, { group, job }, signal);
-  await journal.note(step, { output: ended.point === null ? null : `point ${ended.point}` });
+  await journal.note(step, { usedPoint: ended.point });
   if (ended.state !== 'succeeded') throw failureOf(ended);
 }
 

@@ -91,10 +91,9 @@ async function choosePoints({ ports, journal, step }: StepContext, signal: Abort
 
 /** The points in use: those that jobs have taken, and the common ones. */
 function pointsOf({ points, steps }: RunDocument): Readonly<Record<string, string>> {
-  const used = steps.flatMap(({ kind, group, output, state }) => {
-    const point = /^point (\S+)$/.exec(output ?? '')?.[1];
-    return kind === 'failover' && state === 'done' && group !== null && point !== undefined ? [[group, point]] : [];
-  });
+  const used = steps.flatMap(({ kind, group, usedPoint, state }) =>
+    kind === 'failover' && state === 'done' && group !== null && usedPoint !== null ? [[group, usedPoint]] : [],
+  );
   return { ...points, ...Object.fromEntries(used) };
 }
 
@@ -157,7 +156,7 @@ async function runProgram(context: StepContext, signal: AbortSignal): Promise<vo
   }
 }
 
-/** `TIDEMARK_RUN`, `_PLAN`, `_STEP`, `_GROUP`, `_PHASE`, `_TEST`, `_POINTS` (JSON) and `_IDEMPOTENCY_KEY`. */
+/** The facts that a webhook gets, and the key, as variables: RUN, PLAN, STEP, GROUP and so on behind the product's prefix. */
 function factVariables(context: StepContext): Readonly<Record<string, string>> {
   const facts = { ...factsOf(context), idempotency_key: stepKey(context.journal.document.run, context.step.id) };
   const text = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));

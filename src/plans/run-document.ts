@@ -53,6 +53,8 @@ const runStepSchema = z.strictObject({
   approval: approvalSchema.nullable(),
   /** The failover job. */
   job: name.nullable(),
+  /** The point that it has used. */
+  usedPoint: name.nullable(),
   /** Last lines of a script, or what a webhook answered, or why a step waits; secrets taken out. */
   output: z.string().max(MAX_OUTPUT_CHARS).nullable(),
   error: errorSchema.nullable(),
@@ -108,6 +110,7 @@ const newStep = (step: PlannedRunStep): RunStep => ({
   waits: 0,
   approval: null,
   job: null,
+  usedPoint: null,
   output: null,
   error: null,
 });

@@ -51,8 +51,21 @@ const thePlan = (): PlanFile =>
 
 /** What changes something outside of the process. */
 const CHANGES: ReadonlySet<string> = new Set([
-  ...['create', 'replace', 'delete', 'takeLease', 'release', 'send', 'copy', 'remove'],
-  ...['importDisk', 'uploadDisk', 'createMachine', 'deleteDisk', 'deleteMachine', 'webhook', 'script'],
+  'create',
+  'replace',
+  'delete',
+  'takeLease',
+  'release',
+  'send',
+  'copy',
+  'remove',
+  'importDisk',
+  'uploadDisk',
+  'createMachine',
+  'deleteDisk',
+  'deleteMachine',
+  'webhook',
+  'script',
 ]);
 
 const SYNCHRONOUS: ReadonlySet<string> = new Set(['reader', 'url', 'importUrl', 'source']);
@@ -119,7 +132,7 @@ function mortal(world: PlanWorld, at: number, moment: 'before' | 'after'): Morta
     seeds: wrap(storage.seeds),
   };
   const outside = { storage: wrapped, topic: wrap(topic), compute: wrap(compute), clock };
-  const { ports } = portsOf(outside as unknown as PlanWorld, ENVIRONMENT);
+  const { ports } = portsOf(outside, ENVIRONMENT);
   return {
     ports: { ...ports, actions: wrap(ports.actions) },
     died: () => died,
@@ -165,11 +178,12 @@ async function endOf({ storage, ports, compute }: PlanWorld, document: RunDocume
   return {
     state: document.state,
     steps: stepStates(document),
-    details: document.steps.map(({ job, approval, error, output, kind }) => [
+    details: document.steps.map(({ job, approval, error, output, kind, usedPoint }) => [
       job,
       approval?.by,
       error,
       kind === 'choose-points' ? null : output,
+      usedPoint,
     ]),
     points: document.points,
     unsent: document.outbox.queued,

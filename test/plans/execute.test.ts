@@ -149,6 +149,48 @@ describe('a test run', () => {
     expect(decisions).toHaveLength(1);
   });
 
+  it('waits for no message: what Service Bus does not take is sent later', async () => {
+    const world = await planWorld({ shop: 11 });
+    let isDown = true;
+    const topic = {
+      ...world.ports.topic,
+      send: async (...args: Parameters<typeof world.topic.send>): Promise<void> => {
+        if (isDown) throw new TidemarkError('MESSAGING_UNAVAILABLE', 'nobody answers');
+        await world.topic.send(...args);
+      },
+    };
+    const ports = { ...world.ports, topic };
+    const done = await runPlan(ports, plan({ groups: [{ name: 'g', pre: [write('a')], failover: ['shop'] }] }));
+    expect(done.state).toBe('succeeded');
+    expect(done.outbox.queued.map(({ type }) => type)).toEqual([
+      'PlanRunChanged',
+      'PlanStepChanged',
+      'PlanStepChanged',
+      'PlanRunChanged',
+    ]);
+    expect(await planMessages(world)).toEqual([]);
+    isDown = false;
+    expect((await service(ports).execute(done.run, QUIET, live)).outbox.queued).toEqual([]);
+    expect(await planMessages(world)).toEqual([
+      'running',
+      'group-1/pre/a done',
+      'group-1/failover/shop done',
+      'succeeded',
+    ]);
+  });
+
+  it('takes the address of a webhook, too, from where secrets are, and shows neither', async () => {
+    const world = await planWorld({ shop: 11 }, { SECRET: 'hunter22', ADDRESS: `${hook.url}?sig=topsecret` });
+    hook.answer = (response) => void response.writeHead(403).end();
+    const pre = [{ ...notify(), url: { env: 'ADDRESS' } }];
+    const failed = await runPlan(world.ports, plan({ groups: [{ name: 'g', pre, failover: ['shop'] }] }));
+    expect(hook.received.map(({ path }) => path)).toEqual(['/hook?sig=topsecret']);
+    const journal = await world.storage.catalog.read(`runs/${failed.run}.json`, live);
+    expect(failed.steps[0]?.error?.message).toContain('answered 403');
+    expect(journal?.bytes.toString()).not.toMatch(/hunter22|topsecret/);
+    expect(JSON.stringify(await planMessages(world))).not.toMatch(/hunter22|topsecret/);
+  });
+
   it('leaves out what is not for tests, and does what is only for them', async () => {
     const world = await planWorld({ shop: 11 });
     const post = [write('a', { skipInTest: true }), write('b', { testOnly: true })];

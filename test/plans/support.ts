@@ -144,7 +144,7 @@ export function portsOf(
     // Pauses between tries are over at once; what ends processes takes the time that it takes.
     actions: {
       ...machineActions({ clock, random }),
-      script: machineActions({ clock: systemClock, random }).script,
+      script: (call, signal) => machineActions({ clock: systemClock, random }).script(call, signal),
     },
     environment,
     secret: (source) => readSecret(environment, source),

@@ -60,6 +60,7 @@ function viewOf(document: RunDocument): Readonly<Record<string, unknown>> {
     state: step.state,
     group: step.group,
     job: step.job,
+    usedPoint: step.usedPoint,
     startedAt: step.startedAt,
     endedAt: step.endedAt,
     approval: step.approval,
@@ -86,12 +87,17 @@ export function printRun(context: CliContext, document: RunDocument): void {
   }
 }
 
-function noteOf({ kind, job, error, approval, output }: RunStep): string {
+function noteOf({ kind, job, usedPoint, error, approval, output }: RunStep): string {
   const said =
     approval === null
       ? ''
       : `${approval.decision} by ${approval.by}${approval.note === null ? '' : `: ${approval.note}`}`;
-  const parts = [error === null ? '' : `${error.code}: ${error.message}`, said, job === null ? '' : `job ${job}`];
+  const parts = [
+    error === null ? '' : `${error.code}: ${error.message}`,
+    said,
+    job === null ? '' : `job ${job}`,
+    usedPoint === null ? '' : `point ${usedPoint}`,
+  ];
   if (kind !== 'manual') parts.push(output ?? '');
   const text = oneLine(parts.filter((part) => part !== '').join('; '));
   return text.length > MAX_SHOWN_CHARS ? `${text.slice(0, MAX_SHOWN_CHARS - 1)}…` : text;
