@@ -245,6 +245,40 @@ describe('a run that fails', () => {
     expect(resumed.steps[0]).toMatchObject({ state: 'done', error: null });
   });
 
+  it('at a failover goes on with the same job', async () => {
+    const world = await planWorld({ shop: 11 });
+    let isRefused = true;
+    const compute = new Proxy(world.compute, {
+      get: (target, property) => {
+        const member: unknown = Reflect.get(target, property, target);
+        if (typeof member !== 'function') return member;
+        return async (...args: unknown[]) => {
+          if (isRefused && property !== 'findDisk') throw new TidemarkError('COMPUTE_REFUSED', 'over quota');
+          return (member as (...args: unknown[]) => unknown).apply(target, args);
+        };
+      },
+    });
+    const { ports } = portsOf({ ...world, compute }, {});
+    const failed = await runPlan(ports, plan({ groups: [{ name: 'g', failover: ['shop'] }] }));
+    const [step] = failed.steps;
+    expect(failed.state).toBe('failed');
+    expect(step?.error?.code).toBe('COMPUTE_REFUSED');
+    expect(step?.error?.message).toContain(`job ${step?.job} failed: over quota`);
+    expect(await jobs(world, 'shop')).toEqual(['test-failover failed']);
+    isRefused = false;
+    const resumed = await service(ports).execute(failed.run, QUIET, live);
+    expect(resumed).toMatchObject({ state: 'succeeded', steps: [{ job: step?.job, error: null }] });
+    expect(await jobs(world, 'shop')).toEqual(['test-failover succeeded']);
+    expect(await planMessages(world)).toEqual([
+      'running',
+      'group-1/failover/shop failed',
+      'failed',
+      'running',
+      'group-1/failover/shop done',
+      'succeeded',
+    ]);
+  });
+
   it('goes past what may fail, and says so', async () => {
     const world = await planWorld({ shop: 11 });
     const bad = { ...write('bad', { onFailure: 'continue' }), command: ['/bin/sh', '-c', 'echo because; exit 4'] };

@@ -78,7 +78,7 @@ const waitsForEver: Clock['sleep'] = (_, stop) =>
     stop.addEventListener('abort', () => reject(stop.reason as Error), { once: true });
   });
 
-export function memoryCompute(storage: MemoryStorage): MemoryCompute {
+function memoryCompute(storage: MemoryStorage): MemoryCompute {
   return new MemoryCompute(async (url) => {
     const blob = storage.copies.peek(url.replace('memory:///', '') as Parameters<typeof storage.copies.peek>[0]);
     if (blob === undefined) return undefined;
