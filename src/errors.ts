@@ -354,6 +354,25 @@ export const ERROR_CATALOGUE = {
     class: 'operator',
     hint: 'a resource of that name belongs to somebody else; rename or remove it, then run the job again',
   },
+  // Recovery plans
+  PLAN_INVALID: { class: 'operator', hint: 'correct the places named above; docs/plans.md describes the file' },
+  PLAN_RUN_NOT_FOUND: { class: 'operator', hint: 'list the runs with `tidemark plan list`' },
+  PLAN_STATE: {
+    class: 'operator',
+    hint: 'look at the run with `tidemark plan status RUN`; docs/plans.md has its states',
+  },
+  PLAN_SECRET_MISSING: {
+    class: 'operator',
+    hint: 'set the variable, or write the file, on the machine that executes the plan',
+  },
+  PLAN_STEP_FAILED: {
+    class: 'operator',
+    hint: 'correct what the step complains about, then go on with `tidemark plan resume RUN`',
+  },
+  PLAN_STEP_TIMEOUT: {
+    class: 'operator',
+    hint: 'find out why it takes so long or raise its timeoutMinutes, then go on with `tidemark plan resume RUN`',
+  },
   // Assertions
   ASSERTION: { class: 'bug', hint: 'this is a defect in Tidemark; keep the log and report the message above' },
 } as const satisfies Record<string, CatalogueEntry>;

@@ -8,6 +8,7 @@ import * as group from './commands/group.ts';
 import * as job from './commands/job.ts';
 import * as local from './commands/local.ts';
 import * as monitor from './commands/monitor.ts';
+import * as plan from './commands/plan.ts';
 import * as point from './commands/point.ts';
 import * as policy from './commands/policy.ts';
 import * as prune from './commands/prune.ts';
@@ -31,6 +32,7 @@ const COMMANDS: readonly { register(program: Command, context: CliContext): void
   monitor,
   failover,
   job,
+  plan,
 ];
 
 /** When a library leaves a socket open, the process ends this long after its command anyway. */

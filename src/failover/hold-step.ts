@@ -14,7 +14,7 @@ import type { FailoverPorts } from './ports.ts';
 const MAX_TRIES = 5;
 
 /** Points that a prune has decided to remove and may not have finished with. */
-async function leavingPoints(
+export async function leavingPoints(
   { catalog }: Pick<FailoverPorts, 'catalog'>,
   group: string,
   signal: AbortSignal,

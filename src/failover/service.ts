@@ -92,7 +92,7 @@ interface Submission {
 }
 
 /** The id that a key gives. Another group may use the same key. @throws TidemarkError USAGE */
-function keyedId(group: string, key: string): string {
+export function keyedId(group: string, key: string): string {
   if (!idempotencyKeySchema.safeParse(key).success) {
     throw new TidemarkError('USAGE', 'an idempotency key is 1 to 128 printable characters without spaces');
   }

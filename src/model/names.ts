@@ -93,4 +93,8 @@ export const catalogName = {
   changes: (group: string, point: string): string => `points/${group}/${point}.changes`,
   jobs: (group: string): string => `jobs/${group}/`,
   job: (group: string, job: string): string => `jobs/${group}/${job}.json`,
+  runs: 'runs/',
+  run: (run: string): string => `runs/${run}.json`,
+  /** The decision about the n-th wait of a run's step. */
+  approval: (run: string, step: string, wait: number): string => `approvals/${run}/${step}/${wait}.json`,
 } as const;

@@ -7,6 +7,7 @@ import type { OutboxState, QueuedEvent } from './outbox.ts';
 
 const TYPE_PREFIX = 'Tidemark.';
 const SOURCE_PREFIX = '/tidemark/groups/';
+const PLAN_SOURCE_PREFIX = '/tidemark/plans/';
 
 /** What a reader may count on; further attributes are kept. `severity` is an extension attribute. */
 const cloudEventSchema = z.looseObject({
@@ -30,11 +31,41 @@ export type CloudEvent = Readonly<z.infer<typeof cloudEventSchema>>;
  */
 export function toMessage(queued: QueuedEvent, group: string, job?: string): OutgoingMessage {
   const id = job === undefined ? `${group}:${queued.sequence}` : `${group}:${job}:${queued.sequence}`;
-  const subject = subjectOf(queued, group);
+  return messageOf(queued, {
+    id,
+    source: `${SOURCE_PREFIX}${group}`,
+    subject: subjectOf(queued, group),
+    about: { group },
+  });
+}
+
+/** The message of an event in the outbox of a run of a recovery plan. A slash keeps its id apart from those of groups. */
+export function planMessage(
+  queued: QueuedEvent,
+  { run, plan }: { readonly run: string; readonly plan: string },
+): OutgoingMessage {
+  const id = `runs/${run}:${queued.sequence}`;
+  return messageOf(queued, {
+    id,
+    source: `${PLAN_SOURCE_PREFIX}${plan}`,
+    subject: `runs/${run}`,
+    about: { plan, run },
+  });
+}
+
+interface Envelope {
+  readonly id: string;
+  readonly source: string;
+  readonly subject: string;
+  /** Application properties, beside type and severity, that subscriptions may filter by. */
+  readonly about: Readonly<Record<string, string>>;
+}
+
+function messageOf(queued: QueuedEvent, { id, source, subject, about }: Envelope): OutgoingMessage {
   const body: CloudEvent = {
     specversion: '1.0',
     id,
-    source: `${SOURCE_PREFIX}${group}`,
+    source,
     type: `${TYPE_PREFIX}${queued.type}`,
     subject,
     time: isoFromUs(queued.atUs),
@@ -47,7 +78,7 @@ export function toMessage(queued: QueuedEvent, group: string, job?: string): Out
     messageId: id,
     subject,
     body,
-    applicationProperties: { type: queued.type, group, severity: queued.severity },
+    applicationProperties: { type: queued.type, ...about, severity: queued.severity },
   };
 }
 

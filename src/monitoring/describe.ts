@@ -67,6 +67,10 @@ const SENTENCES: { readonly [T in EventType]: (data: EventData<T>) => string } =
     const point = usedPoint === null ? '' : ` with point ${usedPoint}`;
     return `${command} (job ${job})${point} is ${to}${code === null ? '' : `: ${code}: ${reason ?? ''}`}`;
   },
+  PlanRunChanged: ({ run, plan, test, to, code, reason }) =>
+    `${test ? 'test run' : 'run'} ${run} of plan ${plan} is ${to}${code === null ? '' : `: ${code}: ${reason ?? ''}`}`,
+  PlanStepChanged: ({ run, plan, step, to, code, reason }) =>
+    `step ${step} of run ${run} (plan ${plan}) is ${to}${code === null ? '' : `: ${code}: ${reason ?? ''}`}`,
 };
 
 function reach(data: EventData<'RpoThresholdExceeded'>): string {

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { assert } from '../errors.ts';
+import { RUN_STATES, RUN_STEP_STATES } from '../plans/states.ts';
 import { MAX_LISTED, MAX_LISTED_TEXT, MAX_TEXT } from './event-limits.ts';
 
 export const SEVERITIES = ['info', 'warning', 'error', 'critical'] as const;
@@ -191,6 +192,37 @@ export const EVENT_CATALOGUE = {
       reason: text.nullable(),
     }),
   }),
+  PlanRunChanged: define({
+    meaning:
+      'A run of a recovery plan has begun, waits for an approval, failed or is over; `tidemark plan status` shows its steps, and `tidemark plan resume` goes on.',
+    severities: ['info', 'warning', 'error'],
+    data: z.strictObject({
+      run: name,
+      plan: name,
+      test: z.boolean(),
+      from: z.enum(RUN_STATES).nullable(),
+      to: z.enum(RUN_STATES),
+      requestedBy: text,
+      code: text.nullable(),
+      reason: text.nullable(),
+    }),
+  }),
+  PlanStepChanged: define({
+    meaning: 'A step of a run has come into another state; one that waits needs `tidemark plan approve`.',
+    severities: ['info', 'warning', 'error'],
+    data: z.strictObject({
+      run: name,
+      plan: name,
+      test: z.boolean(),
+      step: listedText,
+      from: z.enum(RUN_STEP_STATES),
+      to: z.enum(RUN_STEP_STATES),
+      failoverGroup: name.nullable(),
+      failoverJob: name.nullable(),
+      code: text.nullable(),
+      reason: text.nullable(),
+    }),
+  }),
 } as const;
 
 export type EventType = keyof typeof EVENT_CATALOGUE;
@@ -210,11 +242,21 @@ const HEALTH_SEVERITY: Readonly<Record<HealthLevel, Severity>> = {
   Critical: 'critical',
 };
 
+/** Of the states of runs and steps that ask for somebody. */
+const PLAN_SEVERITY: Readonly<Record<string, Severity>> = {
+  waiting: 'warning',
+  degraded: 'warning',
+  failed: 'error',
+  'cleanup-failed': 'error',
+};
+
 /** Follows from the event alone, so that no producer can contradict the catalogue. */
 export function severityOf(event: MonitoringEvent): Severity {
   if (event.type === 'HealthChanged') return HEALTH_SEVERITY[event.data.to];
   if (event.type === 'StateChanged' && event.data.to === 'resync-required') return 'warning';
   if (event.type === 'JobChanged' && event.data.to === 'failed') return 'error';
+  if (event.type === 'PlanRunChanged' || event.type === 'PlanStepChanged')
+    return PLAN_SEVERITY[event.data.to] ?? 'info';
   return EVENT_CATALOGUE[event.type].severities[0];
 }
 
@@ -228,6 +270,9 @@ export function progressKey(event: {
   if (event.type === 'LagReported') return event.type;
   if (event.type === 'InitialReplicationProgress') {
     return `${event.type} ${String(event.data['machine'])}/${String(event.data['disk'])}`;
+  }
+  if (event.type === 'PlanStepChanged') {
+    return `${event.type} ${String(event.data['run'])}/${String(event.data['step'])}`;
   }
   return undefined;
 }

@@ -11,6 +11,7 @@ import { MAX_SEGMENT_BYTES, MAX_SEGMENT_PAYLOAD_BYTES, MAX_SEGMENT_RECORDS } fro
 import { MAX_EPOCH, MAX_SEQUENCE } from '../../src/model/names.ts';
 import { MAX_DISK_BYTES, MIB } from '../../src/model/sizes.ts';
 import { MAX_OUTBOX, MAX_OUTBOX_BYTES } from '../../src/monitoring/outbox.ts';
+import { MAX_ACTIONS, MAX_PLAN_GROUPS, MAX_PLAN_MACHINES, MAX_TIMEOUT_MINUTES } from '../../src/plans/plan-file.ts';
 import { MAX_APP_CONSISTENT_HOURS, MAX_LOG_RETENTION_HOURS, MAX_RETENTION_HOURS } from '../../src/retention/policy.ts';
 import { runTidemark } from '../support/cli.ts';
 
@@ -23,6 +24,10 @@ const LIMITS: Readonly<Record<string, number>> = {
   MAX_MACHINES,
   MAX_DISKS_PER_MACHINE,
   MAX_PINS,
+  MAX_PLAN_GROUPS,
+  MAX_PLAN_MACHINES,
+  MAX_ACTIONS,
+  MAX_TIMEOUT_MINUTES,
   MAX_DISK_BYTES: MAX_DISK_BYTES / MIB,
   MAX_RETENTION_HOURS,
   MAX_APP_CONSISTENT_HOURS,

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { isoFromUs } from '../../src/model/time.ts';
+import { RUN_STATES, RUN_STEP_STATES } from '../../src/plans/states.ts';
 import type { EventType, MonitoringEvent } from '../../src/monitoring/events.ts';
 
 /** 2026-11-23T04:30:00Z */
@@ -98,6 +99,28 @@ const dataOf: { readonly [T in EventType]: fc.Arbitrary<Extract<MonitoringEvent,
     to: fc.constantFrom('running' as const, 'succeeded' as const, 'failed' as const, 'canceled' as const),
     usedPoint: fc.option(name),
     requestedBy: text,
+    code: fc.option(name),
+    reason: fc.option(text),
+  }),
+  PlanRunChanged: fc.record({
+    run: name,
+    plan: name,
+    test: fc.boolean(),
+    from: fc.option(fc.constantFrom(...RUN_STATES)),
+    to: fc.constantFrom(...RUN_STATES),
+    requestedBy: text,
+    code: fc.option(name),
+    reason: fc.option(text),
+  }),
+  PlanStepChanged: fc.record({
+    run: name,
+    plan: name,
+    test: fc.boolean(),
+    step: name.map((text) => `group-1/failover/${text}`),
+    from: fc.constantFrom(...RUN_STEP_STATES),
+    to: fc.constantFrom(...RUN_STEP_STATES),
+    failoverGroup: fc.option(name),
+    failoverJob: fc.option(name),
     code: fc.option(name),
     reason: fc.option(text),
   }),
