@@ -1,6 +1,6 @@
 /** Calls a webhook: signed, bounded in time, size and number of tries. Redirects are refused: what is signed is for one place. */
 import { TidemarkError } from '../errors.ts';
-import { backoffMs } from '../monitoring/retry.ts';
+import { backoffMs } from '../retry.ts';
 import type { Clock } from '../worker/ports.ts';
 import { urlProblem } from './plan-file.ts';
 import { signatureOf, SIGNATURE_HEADERS } from './signature.ts';

@@ -64,7 +64,7 @@ export async function planWorld(
     await ship(storage, group, minutes);
   }
   const still = { ...hastyClock(), sleep: waitsForEver };
-  for (const { error } of await newWorker({ ...storage, topic, clock: still }).runOnce(live)) {
+  for (const { error } of await newWorker({ ...storage, topic, clock: still, random: () => 0.5 }).runOnce(live)) {
     if (error !== undefined) throw error;
   }
   const compute = memoryCompute(storage);
@@ -132,7 +132,7 @@ export function portsOf(
     topic,
     clock,
     compute,
-    createPoint: (group, at, signal) => newWorker({ ...storage, topic, clock }).createPoint(group, at, signal),
+    createPoint: (group, at, signal) => newWorker({ ...storage, topic, clock, random }).createPoint(group, at, signal),
     newId,
     random,
   };
