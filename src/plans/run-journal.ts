@@ -4,7 +4,7 @@ import { TidemarkError } from '../errors.ts';
 import { catalogName } from '../model/names.ts';
 import { planMessage } from '../monitoring/cloud-event.ts';
 import { acknowledge } from '../monitoring/outbox.ts';
-import { LeasedDocument } from './leased-document.ts';
+import { LeasedDocument } from '../worker/leased-document.ts';
 import type { PlanPorts } from './ports.ts';
 import { noted, runSchema, stepTo, type RunDocument, type RunStep } from './run-document.ts';
 import type { StepEvent } from './states.ts';

@@ -6,8 +6,8 @@ import type { z } from 'zod';
 import type { Catalog, Lease } from '../catalog/catalog.ts';
 import { readDocument, replaceDocument, type Versioned } from '../catalog/documents.ts';
 import { assert } from '../errors.ts';
-import { keepLeases, RELEASE_LIMIT_MS, type KeptLeases } from '../worker/lease-keeper.ts';
-import type { Clock } from '../worker/ports.ts';
+import { keepLeases, RELEASE_LIMIT_MS, type KeptLeases } from './lease-keeper.ts';
+import type { Clock } from './ports.ts';
 
 export interface DocumentPorts {
   readonly catalog: Catalog;
@@ -75,6 +75,9 @@ export class LeasedDocument<T extends Versioned> {
   get isLost(): boolean {
     return this.#isLost || this.signal.aborted;
   }
+
+  /** @throws TidemarkError OWNERSHIP_LOST unless it is still this executor's */
+  readonly confirm = (signal: AbortSignal): Promise<void> => this.#held.lease.renew(signal);
 
   /** Writes the changed document: one guarded write. @throws TidemarkError OWNERSHIP_LOST, CONFLICT, STORAGE_* */
   async save(change: (current: T) => T): Promise<void> {
