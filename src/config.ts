@@ -4,7 +4,13 @@ import { z } from 'zod';
 import { CLOUDS } from './azure/clouds.ts';
 import type { ComputeConnection } from './azure/open-compute.ts';
 import { TidemarkError } from './errors.ts';
-import { COMMAND_QUEUE, MONITORING_TOPIC, readStackConfig, REPLY_QUEUE, stackEnvironment } from './local/stack-config.ts';
+import {
+  COMMAND_QUEUE,
+  MONITORING_TOPIC,
+  readStackConfig,
+  REPLY_QUEUE,
+  stackEnvironment,
+} from './local/stack-config.ts';
 import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
 import { MIB } from './model/sizes.ts';
 

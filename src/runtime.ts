@@ -59,8 +59,7 @@ export function openRuntime(configuration: Configuration): Runtime {
     settings,
     compute,
     commands,
-    openCommandQueue: () =>
-      openCommandQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
+    openCommandQueue: () => openCommandQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
     openCommandClient: () =>
       openCommandClient({ ...configuration, connectionString: configuration.serviceBusConnectionString }),
     close: async () => {

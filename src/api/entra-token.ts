@@ -80,7 +80,14 @@ function checked({ issuer, tenantId, audience, nowSeconds }: EntraOptions, claim
 }
 
 /** Named by what people know, and by what never changes. */
-function callerOf({ sub, oid = sub, azp = 'an application', preferred_username: user = azp, roles, scp }: Claims): Caller {
+function callerOf({
+  sub,
+  oid = sub,
+  azp = 'an application',
+  preferred_username: user = azp,
+  roles,
+  scp,
+}: Claims): Caller {
   const granted = [...roles, ...scp.split(' ')];
   const may = granted.flatMap((name) => (Object.hasOwn(PERMISSIONS, name) ? (PERMISSIONS[name] ?? []) : []));
   const name = `${user}, ${oid}`.replaceAll(/\p{Cc}/gu, ' ').slice(0, MAX_NAME_CHARS);

@@ -6,7 +6,12 @@ export const PROBLEM_TYPE = 'application/problem+json';
 export const RETRY_AFTER_SECONDS = 5;
 
 /** Where a code has no status of its own. `operator`: what the request is about stands in its way. */
-export const STATUS_OF_CLASS: Readonly<Record<ErrorClass, number>> = { retry: 503, resync: 409, operator: 409, bug: 500 };
+export const STATUS_OF_CLASS: Readonly<Record<ErrorClass, number>> = {
+  retry: 503,
+  resync: 409,
+  operator: 409,
+  bug: 500,
+};
 
 /** What the request itself is at fault for, what does not exist, and what only the server's operator can change. */
 export const STATUS_OF_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {

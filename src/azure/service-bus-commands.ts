@@ -21,8 +21,7 @@ const RENEW = { share: 1 / 3, leastMs: 500 } as const;
 /** Service Bus takes no longer description. */
 const MAX_DESCRIPTION_CHARS = 4096;
 
-const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> =>
-  delay(milliseconds, undefined, { signal });
+const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> => delay(milliseconds, undefined, { signal });
 
 export function openCommandQueue(connectionString: string, queue: string): CommandQueue {
   return new ServiceBusCommandQueue(() => serviceBusClient(connectionString, ACCEPT_MS), queue);

@@ -23,6 +23,8 @@ export type JobId = Pick<JobView, 'group' | 'job'>;
 
 export interface JobRunner {
   readonly hasRoom: boolean;
+  /** Jobs that are executed or wait for it. */
+  readonly underWay: number;
   /** Resolves when {@link JobRunner.hasRoom}. */
   untilRoom(): Promise<void>;
   /**
@@ -40,6 +42,9 @@ export function createJobRunner(options: JobRunnerOptions): JobRunner {
   return {
     get hasRoom() {
       return queue.size < MAX_WAITING_JOBS;
+    },
+    get underWay() {
+      return underWay.size;
     },
     untilRoom: () => queue.onSizeLessThan(MAX_WAITING_JOBS),
     idle: () => queue.onIdle(),

@@ -146,11 +146,7 @@ async function giveUp(handling: Handling, address: ReplyAddress | undefined, err
   await session.deadLetter(message, { code: error.code, description: error.message }, signal);
 }
 
-async function perform(
-  handling: Handling,
-  request: CommandRequest,
-  address: ReplyAddress | undefined,
-): Promise<void> {
+async function perform(handling: Handling, request: CommandRequest, address: ReplyAddress | undefined): Promise<void> {
   const { commands, signal } = handling;
   const { command, key, requestedBy } = request;
   const job = await withRetries(policyOf(handling), signal, () =>
