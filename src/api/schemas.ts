@@ -28,7 +28,7 @@ export const commandBodySchema: z.ZodType = z
   )
   .openapi('Command');
 
-export const jobSchema = jobViewSchema.openapi('Job');
+export const jobSchema = z.strictObject(jobViewSchema.shape).openapi('Job');
 
 const SYMPTOMS = [
   'RESYNC_REQUIRED',

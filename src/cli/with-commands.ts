@@ -48,6 +48,8 @@ function listenerOptions(context: CliContext, runtime: Runtime, signal: AbortSig
     runner: createJobRunner({ commands, sleep: (ms, until) => clock.sleep(ms, until), random, signal }),
     clock,
     random,
-    report: (error) => void context.stderr.write(`commands: ${errorLines(error)}`),
+    report: (error) => {
+      context.stderr.write(`commands: ${errorLines(error)}`);
+    },
   };
 }

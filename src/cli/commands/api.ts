@@ -50,7 +50,9 @@ async function run(context: CliContext, options: RunOptions): Promise<void> {
       ports,
       commands,
       verifiers: verifiers(() => ports.clock.nowMs()),
-      report: (error) => void context.stderr.write(errorLines(error)),
+      report: (error) => {
+        context.stderr.write(errorLines(error));
+      },
       signal: context.signal,
     };
     const { url, ended } = await startApi({
