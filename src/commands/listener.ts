@@ -48,20 +48,24 @@ export async function listen(options: ListenerOptions, signal: AbortSignal): Pro
 }
 
 /**
- * Works on what waits now. A message that cannot be done yet stays.
+ * Works on what waits now, one group after the other. A message that cannot be done yet stays, with those behind it.
  * @throws TidemarkError MESSAGING_UNAVAILABLE, MESSAGING_REFUSED; what kept a message from being done
  */
 export async function handleWaiting(options: ListenerOptions, signal: AbortSignal): Promise<void> {
   const { queue } = options;
-  const drain = async (): Promise<void> => {
-    while (!signal.aborted && !(await queue.isEmpty(signal))) {
-      const session = await queue.nextSession(signal);
-      if (session === undefined) return;
-      const failure = await drainSession(options, session, signal);
-      if (failure !== undefined) throw failure;
+  const failures = new Map<string, TidemarkError>();
+  while (!(await queue.isEmpty(signal))) {
+    const session = await queue.nextSession(signal);
+    if (session === undefined) break; // what is there is in other hands
+    if (failures.has(session.id)) {
+      await session.close();
+      break;
     }
-  };
-  await Promise.all(Array.from({ length: SESSIONS_AT_ONCE }, drain));
+    const failure = await drainSession(options, session, signal);
+    if (failure !== undefined) failures.set(session.id, failure);
+  }
+  const [first] = failures.values();
+  if (first !== undefined) throw first;
 }
 
 async function lane(options: ListenerOptions, signal: AbortSignal): Promise<void> {
