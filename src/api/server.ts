@@ -6,6 +6,7 @@ import { listGroups } from '../catalog/groups.ts';
 import { createJobRunner } from '../commands/job-runner.ts';
 import { hasEnded } from '../commands/job-view.ts';
 import { TidemarkError } from '../errors.ts';
+import { withRetries } from '../monitoring/retry.ts';
 import { createApi } from './app.ts';
 import type { ApiOptions } from './context.ts';
 import { DOOR, executeBehind } from './handlers.ts';
@@ -22,6 +23,9 @@ export const HTTP_LIMITS = {
 } as const;
 /** What requests that are under way, and jobs in hand, are given to end. */
 const END_LIMIT_MS = 4000;
+
+/** About two minutes of patience with storage when a server starts. */
+const TAKE_UP_RETRY = { attempts: 8, firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
 
 export interface ServerOptions extends Omit<ApiOptions, 'runner'> {
   readonly host: string;
@@ -69,9 +73,12 @@ export async function startApi(options: ServerOptions): Promise<RunningApi> {
   server.maxConnections = HTTP_LIMITS.connections;
   server.maxRequestsPerSocket = HTTP_LIMITS.requestsPerSocket;
   await listenOn(server, host, port);
-  const taking = takeUp({ ...options, runner, signal: stop.signal }).catch((error: unknown) => {
-    if (!stop.signal.aborted) report(error);
-  });
+  const policy = { ...TAKE_UP_RETRY, sleep, random };
+  const taking = withRetries(policy, stop.signal, () => takeUp({ ...options, runner, signal: stop.signal })).catch(
+    (error: unknown) => {
+      if (!stop.signal.aborted) report(error);
+    },
+  );
   const { port: taken } = server.address() as AddressInfo;
   const ended = end(server, { signal, stop, settled: () => Promise.all([taking, runner.idle()]) });
   return { url: `http://${host.includes(':') ? `[${host}]` : host}:${taken}`, ended };

@@ -33,6 +33,8 @@ export class ServiceBusCommandQueue implements CommandQueue {
   readonly #connect: () => ServiceBusClient;
   readonly #senders = new Map<string, ServiceBusSender>();
   #client: ServiceBusClient | undefined;
+  /** Looks of one client go on behind the message that was seen last, unless they are told to begin here. */
+  #zero: ServiceBusReceivedMessage['sequenceNumber'];
   #isClosed = false;
 
   /** `connect` makes a client, which is closed again here; its time-out is how long a session is waited for. */
@@ -44,8 +46,10 @@ export class ServiceBusCommandQueue implements CommandQueue {
   async isEmpty(signal: AbortSignal): Promise<boolean> {
     const receiver = this.#open().createReceiver(this.name);
     try {
-      const found = await this.#call(signal, (abortSignal) => receiver.peekMessages(1, { abortSignal }));
-      return found.length === 0;
+      const from = this.#zero === undefined ? {} : { fromSequenceNumber: this.#zero };
+      const [found] = await this.#call(signal, (abortSignal) => receiver.peekMessages(1, { abortSignal, ...from }));
+      this.#zero ??= found?.sequenceNumber?.sub(found.sequenceNumber);
+      return found === undefined;
     } finally {
       await withinTime(receiver.close(), sleep);
     }

@@ -25,7 +25,12 @@ const jwk = (kid: string, { publicKey }: { publicKey: KeyObject }, more: object 
   ...more,
 });
 
-const published = { keys: [jwk('k1', first)] as object[], fetches: 0, status: 200, text: undefined as string | undefined };
+const published = {
+  keys: [jwk('k1', first)] as object[],
+  fetches: 0,
+  status: 200,
+  text: undefined as string | undefined,
+};
 const authority = createServer((_request, response) => {
   published.fetches++;
   response.writeHead(published.status, { 'content-type': 'application/json' });
