@@ -19,6 +19,8 @@ import { systemClock } from './system-clock.ts';
 import type { WorkerPorts, WorkerSettings } from './worker/ports.ts';
 import { Worker } from './worker/worker.ts';
 
+export { requireCompute } from './failover/ports.ts';
+
 export interface Runtime {
   readonly ports: WorkerPorts & { readonly logUpload: LogUpload };
   readonly settings: WorkerSettings;

@@ -1,4 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import type { ComputeManagementClient, Disk, VirtualMachine as ArmMachine } from '@azure/arm-compute';
 import { TidemarkError } from '../errors.ts';
 import {
@@ -16,9 +15,10 @@ import {
   UPLOAD_TAG,
 } from '../failover/compute-guards.ts';
 import type { Compute, DiskSpec, MachineSpec, ManagedDisk, Resumable, VirtualMachine } from '../failover/compute.ts';
+import { FOOTER_BYTES } from '../seed/vhd-footer.ts';
 import { type ArmClientOptions, COMPUTE_TIMES, type ComputeTimes, openArmClient } from './arm-client.ts';
 import { armStatus, computeError, isAmbiguous } from './arm-errors.ts';
-import { actionOf, ArmOperations, type OperationContext, unlessMissing } from './arm-operations.ts';
+import { actionOf, ArmOperations, type OperationContext, pauseFor, unlessMissing } from './arm-operations.ts';
 import { diskBody, diskOf, machineBody, machineOf } from './arm-resources.ts';
 import { writePages } from './arm-upload.ts';
 
@@ -71,7 +71,7 @@ export class ArmCompute implements Compute {
     assertRanges(spec, source.ranges);
     const whole = await this.#wholeUpload(spec, resumable, signal);
     if (whole !== undefined) return whole;
-    const creationData = { createOption: 'Upload', uploadSizeBytes: spec.sizeBytes + 512 };
+    const creationData = { createOption: 'Upload', uploadSizeBytes: spec.sizeBytes + FOOTER_BYTES };
     const tags = { ...spec.tags, [UPLOAD_TAG]: UNFINISHED };
     await this.#createDisk(spec, { creationData, tags }, resumable, signal);
     await writePages(spec, await this.#grantWrite(spec.name, signal), source, signal);
@@ -256,7 +256,7 @@ export class ArmCompute implements Compute {
     if (!unclear || round >= MAX_ROUNDS - 1) throw computeError(error, actionOf(context));
     const { firstDelayMs } = this.#times;
     const delayMs = firstDelayMs * 2 ** (round - 1) * (0.5 + this.#options.random() / 2);
-    await pause(delayMs, undefined, { signal: context.signal });
+    await pauseFor(delayMs, context.signal);
   }
 
   /** The resource once nothing changes it any more; undefined when it is not there. */
@@ -272,7 +272,7 @@ export class ArmCompute implements Compute {
         const message = `${actionOf(context)}: still ${found.provisioningState} after ${waitedMs} ms`;
         throw new TidemarkError('COMPUTE_UNAVAILABLE', message);
       }
-      await pause(pollMs, undefined, { signal: context.signal });
+      await pauseFor(pollMs, context.signal);
     }
   }
 

@@ -1,4 +1,5 @@
 /** Azure's long-running operations: begun, noted, waited for, and resumed by a later process. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ComputeManagementClient, restorePoller } from '@azure/arm-compute';
 import { z } from 'zod';
 import { TidemarkError } from '../errors.ts';
@@ -161,6 +162,16 @@ function parseJson(text: string): unknown {
     return JSON.parse(text);
   } catch {
     return undefined;
+  }
+}
+
+/** @throws the signal's reason when it aborts */
+export async function pauseFor(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(ms, undefined, { signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
   }
 }
 

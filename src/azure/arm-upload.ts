@@ -72,7 +72,8 @@ async function withoutSecrets(run: () => Promise<void>): Promise<void> {
     await run();
   } catch (error) {
     if (!(error instanceof TidemarkError)) throw error;
-    const code = error.class === 'retry' ? 'COMPUTE_UNAVAILABLE' : 'COMPUTE_REFUSED';
+    const refused = error.class === 'bug' ? error.code : 'COMPUTE_REFUSED';
+    const code = error.class === 'retry' ? 'COMPUTE_UNAVAILABLE' : refused;
     throw new TidemarkError(code, error.message, { cause: safeCause(error), details: error.details });
   }
 }

@@ -116,7 +116,7 @@ async function runStep({ ports, run, tell }: Executor, step: JobStepRecord, sign
   const outcome = await withPatience(ports, run, step, signal).catch((error: unknown) => {
     throw signal.aborted ? error : new StepFailure(step.name, error);
   });
-  await noteStep(run, step.name, { ...outcome, state: 'done', endedAt: isoFromUs(ports.clock.nowUs()) });
+  await noteStep(run, step.name, { ...outcome, state: 'done', token: null, endedAt: isoFromUs(ports.clock.nowUs()) });
   tell();
 }
 

@@ -64,6 +64,9 @@ export interface Cut {
 export const pointId = ({ cutUs, kind, isMoment }: Pick<Cut, 'kind' | 'cutUs' | 'isMoment'>): string =>
   `${stampFromUs(cutUs)}-${isMoment === true ? 'at' : kind}`;
 
+/** Whether a point of this id, made or not, is one of a moment that somebody asked for. */
+export const isMomentId = (point: string): boolean => point.endsWith('-at');
+
 /** A point made on copies of an earlier one, beside the chain of points that the seed disks went through. */
 export const isBuilt = ({ disks }: Pick<Manifest, 'disks'>): boolean => disks.some(({ copy }) => copy !== null);
 

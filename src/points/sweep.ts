@@ -8,7 +8,7 @@ import { TidemarkError } from '../errors.ts';
 import { catalogName, diskLabel } from '../model/names.ts';
 import { stampFromUs } from '../model/time.ts';
 import type { SeedDisk, SnapshotInfo } from '../seed/seed-store.ts';
-import { isBuilt, type Manifest } from './manifest.ts';
+import { isBuilt, isMomentId, type Manifest } from './manifest.ts';
 
 export interface SweepOptions {
   readonly catalog: Catalog;
@@ -55,7 +55,7 @@ const snapshotKey = (disk: { machine: string; disk: string; snapshot: string }):
 
 /**
  * Changes lists without a manifest from before the newest point: what a prune had still to delete, or what came through after it of a
- * request that had been given up. A later one belongs to a point that is being made.
+ * request that had been given up. A later one belongs to a cut that is coming; of a point that is built, `building` tells.
  */
 export async function sweepChanges(options: SweepOptions): Promise<void> {
   const { catalog, group, manifests, building, signal } = options;
@@ -63,7 +63,8 @@ export async function sweepChanges(options: SweepOptions): Promise<void> {
   const stays = new Set(manifests.map(({ point }) => catalogName.changes(group, point)));
   if (building !== undefined) stays.add(catalogName.changes(group, building));
   for (const name of await catalog.list(catalogName.points(group), signal)) {
-    if (name.endsWith('.changes') && name < before && !stays.has(name)) await deleteConfirmed(options, name);
+    if (!name.endsWith('.changes') || stays.has(name)) continue;
+    if (name < before || isMomentId(name.slice(0, -'.changes'.length))) await deleteConfirmed(options, name);
   }
 }
 

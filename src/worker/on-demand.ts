@@ -7,7 +7,9 @@
  *
  * What takes long is done while the group is not owned, so that its worker goes on; see docs/decisions/points-on-demand.md.
  */
+import { measureBacklog } from '../drain/backlog.ts';
 import { assert, TidemarkError } from '../errors.ts';
+import { mapAll } from '../map-all.ts';
 import { diskLabel, type LogStream } from '../model/names.ts';
 import { HOUR_US, isoFromUs } from '../model/time.ts';
 import { makePoint, type DiskAtCut } from '../points/make-point.ts';
@@ -46,6 +48,8 @@ export interface OnDemandOptions extends UpkeepOptions {
 const BUILD_LIMIT_US = 6 * HOUR_US;
 /** Each round applies at least one segment that a listing had not shown. */
 const MAX_ROUNDS = 1000;
+/** Disks asked about at the same time. */
+const DISKS_AT_ONCE = 8;
 
 /**
  * For the group's owner: the point when it is there or can be made on the seeds, else what has to be built.
@@ -61,7 +65,7 @@ async function latestPoint(options: OnDemandOptions): Promise<CreatedPoint | Bui
   await applyWhatIsThere(options);
   const state = groupState(owned.disks);
   if (state !== 'protected') throw unreachable(owned, `its state is ${state}`);
-  const throughUs = receivedThroughUs(owned);
+  const throughUs = await receivedThroughUs(options);
   const { newestPoint } = owned.progress;
   if (newestPoint !== null && throughUs <= newestPoint.cutUs) {
     const newest = owned.manifests.find(({ point }) => point === newestPoint.id);
@@ -70,9 +74,8 @@ async function latestPoint(options: OnDemandOptions): Promise<CreatedPoint | Bui
   }
   const existing = findAt(owned, throughUs);
   if (existing !== undefined) return { point: existing, created: false };
-  const isAhead = owned.disks.some(({ drain: { place } }) => (place.lastChangeUs ?? -1) >= throughUs);
-  if (!isAhead) return { point: await drain.makeLatest(throughUs), created: true };
-  return planBuild(options, { kind: 'latest', cutUs: throughUs, mark: null });
+  if (standsAt(owned, throughUs)) return { point: await drain.makeLatest(throughUs), created: true };
+  return planBuild(options, { kind: 'latest', cutUs: throughUs, mark: null, isMoment: true });
 }
 
 /** Until every disk is known to hold nothing behind its place. */
@@ -90,20 +93,35 @@ async function pointAt(options: OnDemandOptions, atUs: number): Promise<CreatedP
   const { owned } = options;
   const existing = findAt(owned, atUs);
   if (existing !== undefined) return { point: existing, created: false };
-  const throughUs = receivedThroughUs(owned);
+  const throughUs = await receivedThroughUs(options);
   if (atUs > throughUs)
     throw unreachable(owned, `${isoFromUs(atUs)} lies behind ${isoFromUs(throughUs)}, through which it is received`);
   return planBuild(options, { kind: 'crash', cutUs: atUs, mark: null, isMoment: true });
 }
 
-/** The time before which everything of every disk is received and applied. @throws TidemarkError POINT_UNREACHABLE */
-function receivedThroughUs(owned: OwnedGroup): number {
-  const times = owned.disks.map(({ drain }) =>
-    drain.place.baseCompleteUs === null ? null : drain.throughUs(owned.progress.boundaryUs),
-  );
+/**
+ * The time before which everything of every disk is received. It may lie behind what can be on the seeds: a disk waits at a mark until
+ * it is known whether the others have it.
+ * @throws TidemarkError POINT_UNREACHABLE
+ */
+async function receivedThroughUs({ owned, ports, signal }: OnDemandOptions): Promise<number> {
+  const times = await mapAll(owned.disks, DISKS_AT_ONCE, signal, async ({ drain }, either) => {
+    if (drain.place.baseCompleteUs === null) return null;
+    const seedUs = drain.throughUs(owned.progress.boundaryUs);
+    if (seedUs === null || drain.stop.at === 'end') return seedUs;
+    const behind = await measureBacklog(ports.logStore, drain.stream, drain.place.position.sequence, either);
+    return Math.max(seedUs, behind.watermarkUs ?? 0);
+  });
   if (times.some((timeUs) => timeUs === null)) throw unreachable(owned, 'a disk is not copied yet');
   return Math.min(...times.map(Number));
 }
+
+/** Whether each seed holds all writes before `timeUs`, and none of that time or later. */
+const standsAt = ({ disks, progress }: OwnedGroup, timeUs: number): boolean =>
+  disks.every(({ drain }) => {
+    const throughUs = drain.throughUs(progress.boundaryUs) ?? -1;
+    return throughUs >= timeUs && (drain.place.lastChangeUs ?? -1) < timeUs;
+  });
 
 /** A point of exactly the writes before `timeUs`: a mark's point may hold some of that very microsecond. */
 const findAt = (owned: OwnedGroup, timeUs: number): Manifest | undefined =>

@@ -11,7 +11,6 @@ computeContract('the ARM emulator', async () => {
     changeSource: async (url, offsetBytes, bytes) => {
       await world.sourceAt(url).uploadPages(bytes, offsetBytes, bytes.length);
     },
-    readSource: (url) => world.sourceAt(url).downloadToBuffer(),
     readDisk: (name) => world.readDisk(name),
   };
 });

@@ -34,14 +34,13 @@ export class ArmWorld {
   readonly folder: string;
   readonly #environment: Readonly<Record<string, string>>;
   readonly #replica: BlobServiceClient;
-  #emulator: ArmEmulator;
+  #emulator: ArmEmulator | undefined;
   #port = 0;
 
   constructor(folder: string, environment: Readonly<Record<string, string>>) {
     this.folder = folder;
     this.#environment = environment;
     this.#replica = BlobServiceClient.fromConnectionString(environment['TIDEMARK_REPLICA_CONNECTION_STRING'] ?? '');
-    this.#emulator = this.#make();
   }
 
   #make(): ArmEmulator {
@@ -50,22 +49,23 @@ export class ArmWorld {
   }
 
   async start(): Promise<void> {
+    this.#emulator = this.#make();
     await this.#emulator.listen(this.#port);
     this.#port = this.#emulator.port;
   }
 
   /** Another process would do the same: everything in memory is new. */
   async restart(): Promise<void> {
-    await this.#emulator.close();
-    this.#emulator = this.#make();
+    await this.stop();
     await this.start();
   }
 
   async stop(): Promise<void> {
-    await this.#emulator.close();
+    await this.#emulator?.close();
   }
 
   get faults() {
+    if (this.#emulator === undefined) throw new Error('the emulator runs elsewhere');
     return this.#emulator.faults;
   }
 
@@ -93,7 +93,8 @@ export class ArmWorld {
     return new ComputeManagementClient(credential, SUBSCRIPTION, {
       endpoint,
       tlsOptions: { ca },
-      retryOptions: { maxRetries: 0 },
+      // A kept connection is dead after a restart of the emulator.
+      retryOptions: { maxRetries: 2, retryDelayInMs: 1 },
     });
   }
 

@@ -8,12 +8,11 @@ import { expectAborts, expectBytes, expectCode, freshName, live, pattern } from 
 export interface ComputeWorld {
   readonly compute: Compute;
   /** Puts a page blob with these bytes where an import finds it. @returns its URL */
-  putSource(bytes: Buffer): Promise<string>;
+  readonly putSource: (bytes: Buffer) => Promise<string>;
   /** Changes bytes of the source behind a URL. */
-  changeSource(url: string, offsetBytes: number, bytes: Buffer): Promise<void>;
-  readSource(url: string): Promise<Buffer>;
+  readonly changeSource: (url: string, offsetBytes: number, bytes: Buffer) => Promise<void>;
   /** All bytes of a disk with its footer, past the port. */
-  readDisk(name: string): Promise<Buffer>;
+  readonly readDisk: (name: string) => Promise<Buffer>;
 }
 
 const SIZE_BYTES = 2 * MIB;

@@ -1,10 +1,21 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { disableGroup, pauseGroup, pinPoint, resumeGroup, setGroupPolicy } from '../../src/catalog/groups.ts';
+import { updateDocument } from '../../src/catalog/documents.ts';
+import {
+  disableGroup,
+  groupDocumentSchema,
+  pauseGroup,
+  pinPoint,
+  resumeGroup,
+  setGroupPolicy,
+} from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
 import { TidemarkError } from '../../src/errors.ts';
+import { FAILOVER_STATES, type FailoverState } from '../../src/failover/states.ts';
 import { encodeSegment } from '../../src/log/encode.ts';
+import { catalogName } from '../../src/model/names.ts';
 import { MIB } from '../../src/model/sizes.ts';
+import { listPoints } from '../../src/points/point-store.ts';
 import { DISK_STATES } from '../../src/worker/progress.ts';
 import { groupStatus } from '../../src/worker/status.ts';
 import {
@@ -88,7 +99,21 @@ const WORLDS: Readonly<Record<string, () => Promise<World>>> = {
       await disable(world, false);
       await run(world.ports);
     }),
+  ...Object.fromEntries(
+    FAILOVER_STATES.filter((state) => state !== 'none').map((state) => [
+      state,
+      () => changed((world) => putFailover(world, state)),
+    ]),
+  ),
 };
+
+/** As a job leaves the group that has brought its failover so far. */
+async function putFailover({ storage }: World, state: FailoverState): Promise<void> {
+  const [point = null] = (await listPoints(storage.catalog, GROUP, live)).map(({ point }) => point);
+  const failover = { state, job: 'j', point, made: ['j'], since: '2026-11-23T04:00:00Z' };
+  const name = catalogName.group(GROUP);
+  await updateDocument(storage.catalog, name, groupDocumentSchema, (group) => ({ ...group, failover }), live);
+}
 
 const EVENTS: Readonly<Record<string, (world: World) => Promise<unknown>>> = {
   protect: (world) => protect(world, ['disk0'], MIB),
@@ -143,7 +168,8 @@ describe('docs/states.md', () => {
 
   it('names the states that the code has', () => {
     const named = [...page.matchAll(/^\| `([a-z-]+)` \| (?!`)/gm)].map(([, state]) => state);
-    expect(named.slice(0, 6)).toEqual([...DISK_STATES, 'paused', 'disabled', 'discarded']);
+    const failover = FAILOVER_STATES.filter((state) => state !== 'none');
+    expect(named.slice(0, 12)).toEqual([...DISK_STATES, 'paused', 'disabled', 'discarded', ...failover]);
   });
 
   it.each(cells)('$state, $event: $cell', async ({ state, event, cell }) => {

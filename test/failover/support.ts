@@ -26,15 +26,18 @@ export const DISKS = ['disk0', 'disk1'] as const;
 export const SIZE_BYTES = MIB;
 export const GENERATION = { startUs: START_US, seed: 1 };
 
-/** Each wait is over at once; between two looks at it, a microsecond passes. Long waits, as of leases, end with their signal. */
-export function hastyClock(longestMs = 35_000): Clock {
+/** A lease is renewed after so long, and given up after twice as long; see the lease keeper. */
+const LEASE_WAITS_MS: ReadonlySet<number> = new Set([20_000, 40_000]);
+
+/** Each wait is over at once, and a microsecond passes between two looks at the clock. The waits of leases end with their signal. */
+export function hastyClock(): Clock {
   let nowUs = START_US + 3_600_000_000;
   return {
     nowUs: () => ++nowUs,
     nowMs: () => 0,
     sleep: async (ms, stop) => {
       stop.throwIfAborted();
-      if (ms < longestMs && ms !== 20_000) return;
+      if (!LEASE_WAITS_MS.has(ms)) return;
       await new Promise<void>((_, reject) => {
         stop.addEventListener('abort', () => reject(stop.reason as Error), { once: true });
       });
@@ -76,12 +79,13 @@ export const TARGET = {
 
 function portsOf(world: World, storage: MemoryStorage, compute: MemoryCompute): FailoverPorts {
   let ids = 0;
+  const clock = hastyClock();
   return {
     ...storage,
     topic: world.topic,
-    clock: hastyClock(),
+    clock,
     compute,
-    createPoint: (group, at, signal) => newWorker(world.ports).createPoint(group, at, signal),
+    createPoint: (group, at, signal) => newWorker({ ...world.ports, clock }).createPoint(group, at, signal),
     newId: () => `job-${++ids}`,
     random: () => 0.5,
   };

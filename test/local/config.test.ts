@@ -43,6 +43,15 @@ describe('configuration', () => {
       monitoringTopic: 'monitoring',
       home: '.tidemark',
       isLocal: true,
+      compute: {
+        cloud: 'AzureCloud',
+        endpoint: 'https://127.0.0.1:21002',
+        caFile: join(folder, 'arm', 'ca.pem'),
+        subscriptionId: '00000000-0000-0000-0000-000000000000',
+        resourceGroup: 'tidemark-local',
+        location: 'westeurope',
+        replicaAccountId: local['TIDEMARK_REPLICA_ACCOUNT_ID'],
+      },
       worker: { payloadBudgetBytes: 268_435_456, requestsPerDisk: 4, requestsPerAccount: 8, limitPageBlobRates: false },
     });
   });

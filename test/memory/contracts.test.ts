@@ -38,7 +38,6 @@ computeContract('memory', async () => {
       return url;
     },
     changeSource: async (url, offsetBytes, bytes) => void bytes.copy(at(url), offsetBytes),
-    readSource: async (url) => at(url),
     readDisk: async (name) => {
       const bytes = compute.peek(name);
       if (bytes === undefined) throw new Error(`there is no disk ${name}`);

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { totalBytes, type ChangedExtent } from '../../src/coalesce/change-list.ts';
+import { pointCopiesPrefix } from '../../src/copies/copy-store.ts';
 import { catalogName } from '../../src/model/names.ts';
 import { decodeChanges } from '../../src/points/changes-file.ts';
 import type { Manifest } from '../../src/points/manifest.ts';
@@ -38,6 +39,7 @@ export async function judge(world: SeededWorld, policy: Partial<Policy>): Promis
     await requireChanges(world, manifest);
   }
   await requireNothingElse(world, manifests);
+  await requireCopies(world, manifests);
   const progress = await readProgress(world);
   await requireSeeds(world, progress);
   await requireSegments(world, progress, policy.logRetentionHours === 0);
@@ -57,21 +59,20 @@ async function requireChanges(world: SeededWorld, { point, changesSha256, disks 
   require(blob !== undefined, `${point} has no changes list`);
   same(`${point} changes list`, createHash('sha256').update(blob.bytes).digest('hex'), changesSha256);
   const lists = decodeChanges(blob.bytes);
-  const at = world.expected.findIndex(({ id }) => id === point);
   for (const [index, { machine, disk, changedBytes }] of disks.entries()) {
     const extents = lists.find((list) => list.machine === machine && list.disk === disk)?.extents ?? [];
     same(`${point} changed bytes`, changedBytes, totalBytes(extents));
-    requireExtents(world, { at, index, extents });
+    requireExtents(world, { point, index, extents });
   }
 }
 
 function requireExtents(
   world: SeededWorld,
-  { at, index, extents }: { at: number; index: number; extents: readonly ChangedExtent[] },
+  { point, index, extents }: { point: string; index: number; extents: readonly ChangedExtent[] },
 ): void {
   const { arena } = world.log;
-  const after = world.expected[at]?.images[index] ?? Buffer.alloc(0);
-  const rebuilt = Buffer.from(world.expected[at - 1]?.images[index] ?? Buffer.alloc(arena.lengthBytes));
+  const after = world.expected.find(({ id }) => id === point)?.images[index] ?? Buffer.alloc(0);
+  const rebuilt = Buffer.from(world.before(point)?.images[index] ?? Buffer.alloc(arena.lengthBytes));
   for (const { offsetBytes, lengthBytes, checksum } of extents) {
     const start = offsetBytes - arena.offsetBytes;
     require(start >= 0 && start + lengthBytes <= after.length, 'an extent lies where nothing was written');
@@ -90,10 +91,19 @@ async function requireNothingElse(world: SeededWorld, manifests: readonly Manife
     require(listed.has(name.slice(catalogName.points(GROUP).length)), `${name} belongs to no point`);
   }
   for (const index of world.log.lanes.keys()) {
-    const named = new Set(manifests.map(({ disks }) => disks[index]?.snapshot));
+    const onSeeds = manifests.filter(({ disks }) => disks[index]?.copy === null);
+    const named = new Set(onSeeds.map(({ disks }) => disks[index]?.snapshot));
     for (const { snapshot, metadata } of await world.storage.seeds.reader(world.stream(index)).listSnapshots(signal)) {
       require(named.has(snapshot), `snapshot of ${metadata['point']} of disk ${index} is named by no manifest`);
     }
+  }
+}
+
+/** No copy that no manifest names. */
+async function requireCopies(world: SeededWorld, manifests: readonly Manifest[]): Promise<void> {
+  const named = new Set(manifests.flatMap(({ disks }) => disks.map(({ copy }) => copy)));
+  for (const name of await world.storage.copies.list(pointCopiesPrefix(GROUP), signal)) {
+    require(named.has(name), `${name} is named by no manifest`);
   }
 }
 
@@ -101,7 +111,8 @@ async function readProgress(world: SeededWorld): Promise<ProgressDocument> {
   const blob = await world.storage.catalog.read(catalogName.progress(GROUP), signal);
   require(blob !== undefined, 'there is a progress document');
   const progress = progressSchema.parse(JSON.parse(String(blob.bytes)));
-  same('newest point', progress.newestPoint?.id, world.expected.at(-1)?.id);
+  same('newest point', progress.newestPoint?.id, world.chain.at(-1)?.id);
+  same('point that is due', progress.latestUs, null);
   same('unfinished prune', progress.pruning, null);
   same('waiting messages', progress.outbox.queued.length, 0);
   return progress;
@@ -136,7 +147,7 @@ async function requireSegments(world: SeededWorld, progress: ProgressDocument, i
     const kept = refs.filter(({ sequence }) => sequence >= keptFrom).length;
     same(`segments of disk ${index} from the one before the newest cut on`, kept, count - keptFrom + 1);
     // A trim that was interrupted may have left some; it goes on when the log retention lets it.
-    if (world.expected.length > 0 && isTrimmed) same(`segments of disk ${index}`, refs.length, kept);
+    if (world.chain.length > 0 && isTrimmed) same(`segments of disk ${index}`, refs.length, kept);
   }
 }
 
@@ -153,8 +164,12 @@ async function requireMessages(world: SeededWorld, progress: ProgressDocument): 
   }
   const facts = world.facts();
   const created = facts.filter(({ type }) => type === 'PointCreated').map(({ data }) => String(data['point']));
-  same('reported points', created.join(' '), world.expected.map(({ id }) => id).join(' '));
-  requireMissed(world, facts, world.expected);
+  const isBuilt = (id: string): boolean => world.asked.get(id)?.isBuilt === true;
+  const inChain = created.filter((id) => !isBuilt(id));
+  same('reported points', inChain.join(' '), world.chain.map(({ id }) => id).join(' '));
+  const built = [...world.asked.keys()].filter(isBuilt);
+  same('reported built points', created.filter(isBuilt).toSorted().join(' '), built.toSorted().join(' '));
+  requireMissed(world, facts, world.chain);
 }
 
 function requireMissed(

@@ -96,7 +96,7 @@ class Request {
 
   constructor(options: RequestOptions) {
     this.#options = options;
-    this.#signal = options.call.args.at(-1) as AbortSignal;
+    this.#signal = signalOf(options.call.args);
   }
 
   send(): void {
@@ -164,7 +164,7 @@ class Request {
     if ((this.#isAnswered || !process.isAlive) && random.chance(0.3)) return;
     if (this.#isAnswered || !process.isAlive) trace(`${process.name} ${call.name} ${textOf(call)} arrives late`);
     // Storage knows nothing of the caller's signal.
-    void perform([...args.slice(0, -1), NEVER])
+    void perform(args.map((arg) => withSignal(arg, NEVER)))
       .then(async (result) => {
         if (MUTATING.has(call.name)) await landed({ ...call, args }, result);
         return result;
@@ -208,6 +208,22 @@ class Request {
 }
 
 const NEVER = new AbortController().signal;
+
+const isOptions = (arg: unknown): arg is { readonly signal: AbortSignal } =>
+  typeof arg === 'object' && arg !== null && 'signal' in arg && arg.signal instanceof AbortSignal;
+
+/** A call's signal: an argument of its own, or one of its options. */
+function signalOf(args: readonly unknown[]): AbortSignal {
+  const given = args.findLast((arg) => arg instanceof AbortSignal || isOptions(arg));
+  if (given instanceof AbortSignal) return given;
+  if (isOptions(given)) return given.signal;
+  throw new Error('every call has a signal');
+}
+
+function withSignal(arg: unknown, signal: AbortSignal): unknown {
+  if (arg instanceof AbortSignal) return signal;
+  return isOptions(arg) ? { ...arg, signal } : arg;
+}
 
 const halfOf = ([messages, signal]: readonly unknown[]): unknown[] => {
   const all = messages as readonly OutgoingMessage[];

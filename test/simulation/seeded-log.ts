@@ -46,7 +46,7 @@ export interface SeededLog {
 
 export interface ExpectedPoint {
   readonly id: string;
-  readonly kind: MarkKind;
+  readonly kind: MarkKind | 'latest';
   readonly cutUs: number;
   readonly mark: string | null;
   /** Entries before the cut, per disk. */
@@ -204,6 +204,15 @@ function cutSegments(random: Random, entries: readonly ModelEntry[], finalUs: nu
   }
   segments.push({ entries: [], endUs: Math.max(finalUs, lastUs) });
   return segments;
+}
+
+/** What every disk held just before `cutUs`. */
+export function momentBefore({ lanes, arena }: SeededLog, cutUs: number): Pick<ExpectedPoint, 'through' | 'images'> {
+  const through = lanes.map(({ entries }) => entries.filter(({ record }) => record.timeUs < cutUs).length);
+  return {
+    through,
+    images: lanes.map(({ entries }, index) => new Replay(entries, arena).through(through[index] ?? 0)),
+  };
 }
 
 interface ExpectedCut {

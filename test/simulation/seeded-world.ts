@@ -8,9 +8,17 @@ import { progressKey } from '../../src/monitoring/events.ts';
 import type { Manifest } from '../../src/points/manifest.ts';
 import type { ProgressDocument } from '../../src/worker/progress.ts';
 import type { PortCall } from './gated-ports.ts';
-import { expectedPoints, type ExpectedPoint, type SeededLog } from './seeded-log.ts';
+import { pointReader } from '../../src/copies/copy-store.ts';
+import { pointDisk } from '../../src/points/manifest.ts';
+import { byCut } from '../../src/retention/plan.ts';
+import { expectedPoints, momentBefore, type ExpectedPoint, type SeededLog } from './seeded-log.ts';
 
 export const GROUP = 'g';
+
+export interface AskedPoint extends ExpectedPoint {
+  readonly isBuilt: boolean;
+  readonly previousPoint: string | null;
+}
 
 type Queued = ProgressDocument['outbox']['queued'][number];
 
@@ -19,7 +27,12 @@ export class SeededWorld {
   readonly storage: MemoryStorage = createMemoryStorage();
   readonly topic: MemoryTopic;
   readonly log: SeededLog;
-  readonly expected: readonly ExpectedPoint[];
+  /** Points that follow from the log. */
+  readonly regular: readonly ExpectedPoint[];
+  /** Points that somebody asked for and that were committed, with what they follow upon. */
+  readonly asked = new Map<string, AskedPoint>();
+  /** The watermark through which each disk's log is shipped. */
+  readonly shippedUs: number[];
   /** Every manifest that was ever committed, by point. */
   readonly committed = new Map<string, Manifest>();
   /** Points that a stored progress document has named as its newest. */
@@ -35,8 +48,26 @@ export class SeededWorld {
   constructor(log: SeededLog, logRetentionHours: number, now: () => Date) {
     this.log = log;
     this.logRetentionHours = logRetentionHours;
-    this.expected = expectedPoints(log);
+    this.regular = expectedPoints(log);
+    this.shippedUs = log.lanes.map(() => 0);
     this.topic = new MemoryTopic({ now, duplicateWindowMs: Number.MAX_SAFE_INTEGER });
+  }
+
+  /** All points, in order. */
+  get expected(): readonly (ExpectedPoint & { readonly isBuilt?: boolean })[] {
+    return [...this.regular, ...this.asked.values()].toSorted(byCut);
+  }
+
+  /** Those that the seeds went through. */
+  get chain(): readonly ExpectedPoint[] {
+    return this.expected.filter(({ isBuilt }) => isBuilt !== true);
+  }
+
+  /** The bytes from which a point's changes count; undefined: an empty disk. */
+  before(id: string): ExpectedPoint | undefined {
+    const asked = this.asked.get(id);
+    if (asked?.isBuilt === true) return this.expected.find((point) => point.id === asked.previousPoint);
+    return this.chain[this.chain.findIndex((point) => point.id === id) - 1];
   }
 
   stream(index: number): LogStream {
@@ -92,26 +123,45 @@ export class SeededWorld {
     require(manifest !== undefined, `${name} was created`);
     // A request that was given up may bring back a point that has been pruned since; the next owner prunes it again.
     if (this.noted.has(manifest.point)) return;
+    const isRegular = this.regular.some(({ id }) => id === manifest.point);
+    if (!isRegular && !(await this.#askedFor(manifest))) return;
     await this.requireRight(manifest);
     this.committed.set(manifest.point, manifest);
+  }
+
+  /**
+   * Takes note of a point that does not follow from the log. False for one whose request was given up, and whose place somebody else's
+   * has taken: its copies may be gone, and then the next owner unlists it.
+   */
+  async #askedFor(manifest: Manifest): Promise<boolean> {
+    const { point, kind, cutUs, mark, previousPoint, disks } = manifest;
+    const isBuilt = disks.some(({ copy }) => copy !== null);
+    const progress = await this.storage.catalog.read(catalogName.progress(GROUP), this.#signal);
+    const { building, latestUs } = JSON.parse(String(progress?.bytes)) as ProgressDocument;
+    if (isBuilt ? building?.point !== point : latestUs !== cutUs) return false;
+    require(cutUs <= Math.min(...this.shippedUs), `${point} lies behind what was shipped`);
+    const base = this.chain.find(({ id }) => id === previousPoint);
+    if (isBuilt) require(base !== undefined && base.cutUs <= cutUs, `${point} is built on ${previousPoint}`);
+    const moment = momentBefore(this.log, cutUs);
+    this.asked.set(point, { id: point, kind, cutUs, mark, isBuilt, previousPoint, ...moment });
+    return true;
   }
 
   /** The bytes of all its disks are the oracle's. @throws Error */
   async requireRight(manifest: Manifest): Promise<void> {
     const { point, kind, cutUs, mark, disks, previousPoint } = manifest;
-    const at = this.expected.findIndex(({ id }) => id === point);
-    const expected = this.expected[at];
+    const expected = this.expected.find(({ id }) => id === point);
     require(expected !== undefined, `${point} is no point of this log`);
     same(`${point} kind`, kind, expected.kind);
     same(`${point} cut`, cutUs, expected.cutUs);
     same(`${point} mark`, mark, expected.mark);
-    same(`${point} previous point`, previousPoint, this.expected[at - 1]?.id ?? null);
+    same(`${point} previous point`, previousPoint, this.before(point)?.id ?? null);
     same(`${point} disks`, disks.length, this.log.lanes.length);
     const { arena } = this.log;
     for (const [index, disk] of disks.entries()) {
       const key = this.stream(index);
       same(`${point} disk ${index}`, `${disk.machine}/${disk.disk}`, `${key.machine}/${key.disk}`);
-      const reader = this.storage.seeds.reader(key);
+      const reader = pointReader(this.storage, pointDisk(manifest, disk));
       const image = await reader.read(disk.snapshot, arena.offsetBytes, arena.lengthBytes, this.#signal);
       require(expected.images[index]?.equals(image) ===
         true, `${point} holds other bytes of ${key.machine}/${key.disk}`);

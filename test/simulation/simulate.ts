@@ -3,7 +3,9 @@ import PQueue from 'p-queue';
 import { crc32 } from 'node:zlib';
 import { protectGroup } from '../../src/catalog/groups.ts';
 import { setPolicy } from '../../src/catalog/policies.ts';
+import { TidemarkError } from '../../src/errors.ts';
 import { MIB } from '../../src/model/sizes.ts';
+import { HOUR_US } from '../../src/model/time.ts';
 import { MINUTE_MS, SECOND_MS } from './durations.ts';
 import type { WorkerPorts } from '../../src/worker/ports.ts';
 import { Worker, type GroupOutcome } from '../../src/worker/worker.ts';
@@ -82,6 +84,8 @@ interface Running extends Process {
 /** Far above what any life needs: more is a worker that does not come to rest. */
 const MAX_STEPS = 60_000;
 const PROCESSES_AT_ONCE = 2;
+/** Far longer than anything is kept for a point that is being built, whatever the clock has jumped. */
+const BUILDS_ARE_OVER_US = 10_000 * HOUR_US;
 
 class Simulation {
   readonly #seed: number;
@@ -200,6 +204,8 @@ class Simulation {
       [1, 'steal'],
       [1, 'clock-jump'],
       [0.5, 'policy'],
+      [1.5, 'latest'],
+      [1, 'at'],
     ] as const);
     this.#happened.set(what, (this.#happened.get(what) ?? 0) + 1);
     this.#trace(`-- ${what}`);
@@ -221,6 +227,10 @@ class Simulation {
         return;
       case 'policy':
         return this.#changePolicy();
+      case 'latest':
+        return this.#ask('latest');
+      case 'at':
+        return this.#ask(this.#moment());
     }
   }
 
@@ -240,6 +250,7 @@ class Simulation {
       const segment = this.#world.log.lanes[lane]?.segments[this.#shipped[lane] ?? 0];
       if (segment === undefined) return;
       await this.#shippers[lane]?.ship(segment.entries, segment.endUs, this.#signal);
+      this.#world.shippedUs[lane] = segment.endUs;
       this.#shipped[lane] = (this.#shipped[lane] ?? 0) + 1;
     }
   }
@@ -247,19 +258,46 @@ class Simulation {
   /** A second worker may start while the first is in the middle of a cycle. */
   #start(): void {
     if (this.#alive().length >= PROCESSES_AT_ONCE) return;
-    const process: Running = {
-      name: `w${++this.#started}`,
-      isAlive: true,
-      isDone: false,
-      stop: new AbortController(),
-    };
-    this.#processes.push(process);
+    const process = this.#newProcess();
     const worker = this.#worker(process, []);
     const work = this.#chance.chance(0.5) ? worker.run(process.stop.signal) : worker.runOnce(process.stop.signal);
     work.then(
       () => (process.isDone = true),
       (error: unknown) => (this.#violation ??= error),
     );
+  }
+
+  #newProcess(): Running {
+    const name = `w${++this.#started}`;
+    const process: Running = { name, isAlive: true, isDone: false, stop: new AbortController() };
+    this.#processes.push(process);
+    return process;
+  }
+
+  /** Somebody asks for a point, beside a worker or after it. */
+  #ask(at: 'latest' | number): void {
+    if (this.#alive().length >= PROCESSES_AT_ONCE) return;
+    const process = this.#newProcess();
+    const refused = (error: unknown): void => {
+      process.isDone = true;
+      const isUsual = error instanceof TidemarkError && (error.class === 'retry' || error.code === 'POINT_UNREACHABLE');
+      if (!isUsual && !process.stop.signal.aborted) this.#violation ??= error;
+      this.#trace(`-- ${process.name} ${error instanceof Error ? error.message : 'failed'}`);
+    };
+    const made = async (): Promise<void> => {
+      const { created } = await this.#worker(process, []).createPoint(GROUP, at, process.stop.signal);
+      process.isDone = true;
+      const what = created ? `${at === 'latest' ? at : 'at'}-made` : 'there-already';
+      this.#happened.set(what, (this.#happened.get(what) ?? 0) + 1);
+    };
+    made().catch(refused);
+  }
+
+  /** Of a record of the log, or one microsecond beside it. */
+  #moment(): number {
+    const { entries } = this.#chance.pick(this.#world.log.lanes);
+    const timeUs = entries.length === 0 ? START_US : this.#chance.pick(entries).record.timeUs;
+    return timeUs + this.#chance.int(-1, 1);
   }
 
   #worker(process: Process, outcomes: GroupOutcome[]): Worker {
@@ -332,6 +370,7 @@ class Simulation {
     this.#throwIfViolated();
     const hung = this.#alive();
     if (hung.length > 0) throw new Error(`${hung[0]?.name} was told to stop, and did not`);
+    this.#clockOffsetUs += BUILDS_ARE_OVER_US;
     // The first one repairs and goes on; the second one finds what the first one should have left alone.
     for (const name of ['healthy', 'again']) {
       this.#trace(`-- ${name}`);

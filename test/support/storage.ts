@@ -13,11 +13,13 @@ export class RawStorage {
   readonly logs: ContainerClient;
   readonly seeds: ContainerClient;
   readonly catalog: ContainerClient;
+  readonly failover: ContainerClient;
 
   constructor(environment: Environment) {
     this.logs = container(environment, 'CACHE', 'replication-logs');
     this.seeds = container(environment, 'REPLICA', 'seed-disks');
     this.catalog = container(environment, 'REPLICA', 'catalog');
+    this.failover = container(environment, 'REPLICA', 'failover');
   }
 
   /** Names of a stream's segments, ascending. `disk`: `group/machine/disk`. */

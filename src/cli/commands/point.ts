@@ -1,9 +1,10 @@
-/** `tidemark point …`: list, look at, export and pin recovery points. */
+/** `tidemark point …`: list, look at, make, export and pin recovery points. */
 import type { Command } from 'commander';
 import { getGroup, jobHolds, livePins, pinPoint, unpinPoint } from '../../catalog/groups.ts';
 import { pointReader } from '../../copies/copy-store.ts';
 import { TidemarkError } from '../../errors.ts';
 import { formatBytes } from '../../model/sizes.ts';
+import { usFromIso } from '../../model/time.ts';
 import { exportDisk, selectDisk } from '../../points/export.ts';
 import { pointDisk, POINT_KINDS, summarize, type Manifest } from '../../points/manifest.ts';
 import { listPoints, requirePoint } from '../../points/point-store.ts';
@@ -17,6 +18,7 @@ export function register(program: Command, context: CliContext): void {
   const point = program.command('point').description('recovery points');
   registerList(point, context);
   registerShow(point, context);
+  registerCreate(point, context);
   registerExport(point, context);
   registerVerify(point, context);
   registerPins(point, context);
@@ -82,6 +84,28 @@ function registerList(point: Command, context: CliContext): void {
     });
 }
 
+function registerCreate(point: Command, context: CliContext): void {
+  point
+    .command('create <group>')
+    .description('make a point now: of everything received, or of a moment that the log still holds')
+    .option('--latest', 'everything received')
+    .option('--at <time>', 'all writes before this moment, such as 2026-11-23T04:32:17.250000Z')
+    .action(async (group: string, { latest, at }: { latest?: boolean; at?: string }) => {
+      if ((latest === true) === (at !== undefined))
+        throw new TidemarkError('USAGE', 'say --latest, or --at and a time');
+      const moment = at === undefined ? 'latest' : usFromIso(at);
+      await withRuntime(context, async (runtime) => {
+        const { ports, settings } = runtime;
+        const worker = new Worker({ ports, settings, groups: [group], report: () => undefined });
+        const { point: manifest, created } = await worker.createPoint(group, moment, context.signal);
+        const pinned = (await pinnedPoints(runtime, group, context.signal)).has(manifest.point);
+        if (context.json) return printJson(context, { ...summarize(manifest, pinned), isNew: created });
+        printPoint(context, manifest, pinned);
+        if (!created) printLine(context, 'It was there already.');
+      });
+    });
+}
+
 function registerShow(point: Command, context: CliContext): void {
   point
     .command('show <group> <point>')
@@ -99,7 +123,7 @@ function registerShow(point: Command, context: CliContext): void {
 function printPoint(context: CliContext, manifest: Manifest, pinned: boolean): void {
   printLine(
     context,
-    `${manifest.point}: ${manifest.kind}-consistent, cut at ${manifest.cut}${pinned ? ', pinned' : ''}`,
+    `${manifest.point}: ${manifest.kind === 'latest' ? 'latest' : `${manifest.kind}-consistent`}, cut at ${manifest.cut}${pinned ? ', pinned' : ''}`,
   );
   if (manifest.mark !== null) printLine(context, `mark      ${manifest.mark}`);
   printLine(context, `created   ${manifest.created}`);

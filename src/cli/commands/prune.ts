@@ -1,7 +1,8 @@
 /** `tidemark prune GROUP`: what the retention keeps and removes, and why. */
 import type { Command } from 'commander';
-import { getGroup, holdsOf } from '../../catalog/groups.ts';
+import { getGroup, holdsOf, isFailedOver, operationStates } from '../../catalog/groups.ts';
 import { getPolicy } from '../../catalog/policies.ts';
+import { refusal } from '../../failover/states.ts';
 import { listPoints } from '../../points/point-store.ts';
 import type { PrunePlan } from '../../retention/plan.ts';
 import { planGroupPrune } from '../../worker/upkeep.ts';
@@ -24,6 +25,7 @@ export function register(program: Command, context: CliContext): void {
         const manifests = await listPoints(catalog, group, context.signal);
         const plan = planGroupPrune(manifests, policy, holdsOf(document), clock.nowUs());
         if (options.dryRun === true) return printPlan(context, plan, false);
+        if (isFailedOver(document)) throw refusal(group, operationStates(document), 'prune');
         if (plan.remove.length === 0) return printPlan(context, plan, true);
         await confirm(context, `Remove ${plan.remove.length} of ${manifests.length} points of ${group}?`, options);
         const worker = new Worker({ ports, settings, groups: [group], report: () => undefined });

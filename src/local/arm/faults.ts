@@ -36,6 +36,8 @@ export class Faults {
   }
 }
 
+/** Reads begin no operation, so they do not use up what is meant for one. */
 const meets = (rule: FaultRule, method: string, path: string): boolean =>
+  (method !== 'GET' || (rule.action.kind !== 'fail' && rule.action.kind !== 'slow')) &&
   (rule.method === undefined || rule.method === method) &&
   (rule.path === undefined || path.toLowerCase().includes(rule.path.toLowerCase()));

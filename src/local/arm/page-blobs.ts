@@ -1,4 +1,7 @@
-/** The bytes of managed disks and snapshots: page blobs in a container of their own in the replica account. */
+/**
+ * The bytes of managed disks and snapshots: page blobs in a container of their own in the replica account. The emulator stands in for
+ * Azure here, so that this is the one place outside of `src/azure/` that uses an Azure SDK.
+ */
 import {
   type BlobClient,
   BlobSASPermissions,
@@ -133,7 +136,7 @@ export class PageBlobs {
 }
 
 /** Neighbours in the list are joined and cut into what one request takes. */
-export function* pieces(
+function* pieces(
   ranges: readonly { readonly offset: number; readonly count: number }[],
 ): Generator<{ readonly offset: number; readonly count: number }> {
   let open: { offset: number; count: number } | undefined;
