@@ -132,7 +132,7 @@ const REFUSED: readonly [string, (api: TestApi) => Promise<Response>, number, st
         headers: { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' },
         body: new Blob([`{"command":"${'x'.repeat(MAX_COMMAND_BYTES)}"}`]).stream(),
         duplex: 'half',
-      } as RequestInit),
+      }),
     413,
     'REQUEST_TOO_LARGE',
   ],

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { CommandMessage } from '../../src/commands/command-queue.ts';
 import { commandSchema, type JobView } from '../../src/commands/commands.ts';

@@ -116,7 +116,7 @@ export class Sender {
       await receiver.completeMessage(message);
     }
     await receiver.close();
-    return found as (ServiceBusReceivedMessage & { body: Reply })[];
+    return found;
   }
 
   deadLetters(): Promise<readonly ServiceBusReceivedMessage[]> {
