@@ -2,10 +2,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ServiceBusClient } from '@azure/service-bus';
 import type { CommandClient, OutgoingCommand } from '../commands/command-client.ts';
 import { replySchema, type Reply } from '../commands/messages.ts';
+import { TidemarkError } from '../errors.ts';
+import { MESSAGING_RETRY, withRetries, type RetryPolicy } from '../monitoring/retry.ts';
 import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 /** How long one look for a reply waits. */
 const LOOK_MS = 1000;
+/** Before the session is taken anew. */
+const PAUSE_MS = 1000;
+
+const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> => delay(milliseconds, undefined, { signal });
+
+const RETRY: RetryPolicy = { ...MESSAGING_RETRY, sleep, random: Math.random };
 
 export interface CommandQueues {
   readonly connectionString: string;
@@ -17,9 +25,10 @@ export interface CommandQueues {
 export function openCommandClient(queues: CommandQueues): CommandClient {
   const client = serviceBusClient(queues.connectionString);
   return {
-    send: (command, signal) => send(client, queues, command, signal),
+    // The same message id again is dropped by the queue.
+    send: (command, signal) => withRetries(RETRY, signal, () => send(client, queues, command, signal)),
     replies: (session, correlationId, signal) => replies(client, { queues, session, correlationId }, signal),
-    close: () => withinTime(client.close(), (ms, signal) => delay(ms, undefined, { signal })),
+    close: () => withinTime(client.close(), sleep),
   };
 }
 
@@ -49,7 +58,23 @@ interface Wanted {
   readonly correlationId: string;
 }
 
-async function* replies(
+/** Service Bus that does not answer is asked again, for as long as the caller wants to wait. */
+async function* replies(client: ServiceBusClient, wanted: Wanted, signal: AbortSignal): AsyncIterable<Reply> {
+  for (;;) {
+    try {
+      for await (const reply of repliesOfSession(client, wanted, signal)) {
+        yield reply;
+        if (reply.reply !== 'accepted') return;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof TidemarkError) || error.class !== 'retry') throw error;
+    }
+    await sleep(PAUSE_MS, signal);
+  }
+}
+
+async function* repliesOfSession(
   client: ServiceBusClient,
   { queues: { replyQueue }, session, correlationId }: Wanted,
   signal: AbortSignal,
@@ -64,13 +89,17 @@ async function* replies(
         receiver.receiveMessages(1, { maxWaitTimeInMs: LOOK_MS, abortSignal }),
       );
       if (message === undefined) continue;
-      await callServiceBus(limits, signal, () => receiver.completeMessage(message));
       const reply = replySchema.safeParse(message.body);
-      if (!reply.success || message.correlationId !== correlationId) continue;
-      yield reply.data;
-      if (reply.data.reply !== 'accepted') return;
+      // Taken off first, so that it is not there for the next command under this key; when that fails it has come all the same.
+      const taken = callServiceBus(limits, signal, () => receiver.completeMessage(message));
+      const failure = await taken.then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      );
+      if (reply.success && message.correlationId === correlationId) yield reply.data;
+      if (failure !== undefined) throw failure.error;
     }
   } finally {
-    await receiver.close().catch(() => undefined);
+    await withinTime(receiver.close(), sleep);
   }
 }

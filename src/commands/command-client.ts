@@ -16,9 +16,9 @@ export interface CommandClient {
   /** @throws TidemarkError MESSAGING_UNAVAILABLE, MESSAGING_REFUSED, MESSAGE_TOO_LARGE */
   send(command: OutgoingCommand, signal: AbortSignal): Promise<void>;
   /**
-   * Replies of one session in their order, each taken off the queue; those to other messages are left out. Ends with the last reply that
-   * a message gets.
-   * @throws as `send`; the signal's reason
+   * Replies of one session in their order, at least once each; those to other messages are left out. Ends with the last reply that a
+   * message gets.
+   * @throws TidemarkError MESSAGING_REFUSED; the signal's reason
    */
   replies(session: string, correlationId: string, signal: AbortSignal): AsyncIterable<Reply>;
   /** Bounded in time. */
