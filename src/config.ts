@@ -4,7 +4,13 @@ import { z } from 'zod';
 import { CLOUDS } from './azure/clouds.ts';
 import type { ComputeConnection } from './azure/open-compute.ts';
 import { TidemarkError } from './errors.ts';
-import { MONITORING_TOPIC, readStackConfig, stackEnvironment } from './local/stack-config.ts';
+import {
+  COMMAND_QUEUE,
+  MONITORING_TOPIC,
+  readStackConfig,
+  REPLY_QUEUE,
+  stackEnvironment,
+} from './local/stack-config.ts';
 import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
 import { MIB } from './model/sizes.ts';
 
@@ -13,6 +19,10 @@ export interface Configuration {
   readonly replicaConnectionString: string;
   readonly serviceBusConnectionString: string;
   readonly monitoringTopic: string;
+  /** Queues with sessions: commands by group, replies by who asked. */
+  readonly commandQueue: string;
+  readonly replyQueue: string;
+  readonly api: ApiConfiguration;
   /** Folder of the local stack; relative to the working directory unless absolute. */
   readonly home: string;
   /** True when the storage accounts are on this machine: an emulator without Azure's limits and guarantees. */
@@ -30,6 +40,17 @@ export interface Configuration {
     readonly requestsPerAccount: number;
     /** Keep to Azure's 500 requests/s and 60 MiB/s per page blob. */
     readonly limitPageBlobRates: boolean;
+  };
+}
+
+/** Whose tokens the HTTP door takes. */
+export interface ApiConfiguration {
+  readonly tokenFile?: string;
+  readonly entra?: {
+    readonly tenantId: string;
+    readonly audience: string;
+    readonly issuer: string;
+    readonly keysUrl: string;
   };
 }
 
@@ -79,6 +100,11 @@ const environmentSchema = z.object({
     .string()
     .regex(/(?:^|;)Endpoint=sb:\/\//i, 'is no Service Bus connection string (Endpoint=sb://…)'),
   TIDEMARK_MONITORING_TOPIC: z.string().min(1).default(MONITORING_TOPIC),
+  TIDEMARK_COMMAND_QUEUE: z.string().min(1).default(COMMAND_QUEUE),
+  TIDEMARK_REPLY_QUEUE: z.string().min(1).default(REPLY_QUEUE),
+  TIDEMARK_API_TOKEN_FILE: z.string().optional(),
+  TIDEMARK_API_TENANT_ID: z.guid('is no tenant id').optional(),
+  TIDEMARK_API_AUDIENCE: z.string().min(1).max(500).optional(),
   TIDEMARK_HOME: z.string().min(1).default(DEFAULT_HOME),
   TIDEMARK_LOG_KEY: z.string().optional(),
   TIDEMARK_LOG_KEY_FILE: z.string().optional(),
@@ -148,6 +174,9 @@ export function parseConfiguration(environment: Environment): Configuration {
     replicaConnectionString: values.TIDEMARK_REPLICA_CONNECTION_STRING,
     serviceBusConnectionString: values.TIDEMARK_SERVICE_BUS_CONNECTION_STRING,
     monitoringTopic: values.TIDEMARK_MONITORING_TOPIC,
+    commandQueue: values.TIDEMARK_COMMAND_QUEUE,
+    replyQueue: values.TIDEMARK_REPLY_QUEUE,
+    api: apiOf(values),
     home: values.TIDEMARK_HOME,
     isLocal,
     ...(compute !== undefined && { compute }),
@@ -186,6 +215,28 @@ function computeOf(values: z.infer<typeof environmentSchema>): ComputeConnection
     ...(endpoint !== undefined && { endpoint }),
     ...(caFile !== undefined && { caFile }),
     ...(managedIdentityClientId !== undefined && { managedIdentityClientId }),
+  };
+}
+
+/** @throws TidemarkError CONFIG_MISSING when only one half of what tokens of Entra ID need is set */
+function apiOf(values: z.infer<typeof environmentSchema>): ApiConfiguration {
+  const { TIDEMARK_API_TOKEN_FILE: tokenFile, TIDEMARK_API_TENANT_ID: tenant } = values;
+  const { TIDEMARK_API_AUDIENCE: audience, TIDEMARK_CLOUD: cloud } = values;
+  const file = tokenFile === undefined ? {} : { tokenFile };
+  if (tenant === undefined && audience === undefined) return file;
+  if (tenant === undefined || audience === undefined) {
+    const missing = tenant === undefined ? 'TIDEMARK_API_TENANT_ID' : 'TIDEMARK_API_AUDIENCE';
+    throw new TidemarkError('CONFIG_MISSING', `${missing} not set`);
+  }
+  const authority = `${CLOUDS[cloud].tokenIssuerHost}/${tenant.toLowerCase()}`;
+  return {
+    ...file,
+    entra: {
+      tenantId: tenant,
+      audience,
+      issuer: `${authority}/v2.0`,
+      keysUrl: `${authority}/discovery/v2.0/keys`,
+    },
   };
 }
 

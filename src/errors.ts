@@ -373,6 +373,39 @@ export const ERROR_CATALOGUE = {
     class: 'operator',
     hint: 'find out why it takes so long or raise its timeoutMinutes, then go on with `tidemark plan resume RUN`',
   },
+  // Doors: HTTP and messages
+  UNAUTHENTICATED: {
+    class: 'operator',
+    hint: 'send `Authorization: Bearer TOKEN` with a token that docs/api.md describes; get a new one when it has expired',
+  },
+  FORBIDDEN: {
+    class: 'operator',
+    hint: 'give the caller the app role or scope Tidemark.Read, or Tidemark.Command for commands, in Entra ID',
+  },
+  ROUTE_NOT_FOUND: { class: 'operator', hint: 'GET /openapi.json lists all routes' },
+  METHOD_NOT_ALLOWED: { class: 'operator', hint: 'use a method that the Allow header names' },
+  REQUEST_INVALID: { class: 'operator', hint: 'correct the header, parameter or body named above; see /openapi.json' },
+  COMMAND_INVALID: { class: 'operator', hint: 'correct the field named above; docs/commands.md lists all commands' },
+  REQUEST_TOO_LARGE: { class: 'operator', hint: 'a command has at most 16 KiB; send nothing but the command' },
+  MEDIA_TYPE: { class: 'operator', hint: 'send the command as application/json' },
+  BUSY: { class: 'retry', hint: 'too many requests or jobs are under way here; send the same request again later' },
+  REQUEST_TIMEOUT: {
+    class: 'retry',
+    hint: 'the request took too long; send it again with the same Idempotency-Key, or look for the job',
+  },
+  IDENTITY_UNAVAILABLE: {
+    class: 'retry',
+    hint: 'the signing keys of Entra ID cannot be read; check that this host reaches the authority of its cloud',
+  },
+  API_HOST_INSECURE: {
+    class: 'operator',
+    hint: 'listen on 127.0.0.1, or say --insecure-http when something in front of it speaks TLS',
+  },
+  API_PORT_TAKEN: { class: 'operator', hint: 'stop the program on that port, or choose another with --port' },
+  REPLY_MISSING: {
+    class: 'retry',
+    hint: 'is a worker running? the job may go on: `tidemark job list GROUP`; the same --key never makes a second one',
+  },
   // Assertions
   ASSERTION: { class: 'bug', hint: 'this is a defect in Tidemark; keep the log and report the message above' },
 } as const satisfies Record<string, CatalogueEntry>;

@@ -3,7 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { STANDARD_PAGE_BLOB } from './apply/rate-limit.ts';
 import { connect } from './azure/connect.ts';
 import { lazyCompute } from './azure/lazy-compute.ts';
+import { openCommandClient } from './azure/service-bus-command-client.ts';
+import { openCommandQueue } from './azure/service-bus-commands.ts';
 import { openMonitoringTopic } from './azure/service-bus-topic.ts';
+import type { CommandClient } from './commands/command-client.ts';
+import type { CommandQueue } from './commands/command-queue.ts';
 import type { CommandService } from './commands/commands.ts';
 import type { Configuration } from './config.ts';
 import type { LogUpload } from './drain/log-store.ts';
@@ -23,6 +27,9 @@ export interface Runtime {
   readonly compute: Compute | undefined;
   /** What every door gives its commands to. */
   readonly commands: CommandService;
+  /** Each has a connection of its own, and is the caller's to close. */
+  openCommandQueue(): CommandQueue;
+  openCommandClient(): CommandClient;
   close(): Promise<void>;
 }
 
@@ -52,6 +59,9 @@ export function openRuntime(configuration: Configuration): Runtime {
     settings,
     compute,
     commands,
+    openCommandQueue: () => openCommandQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
+    openCommandClient: () =>
+      openCommandClient({ ...configuration, connectionString: configuration.serviceBusConnectionString }),
     close: async () => {
       await topic.close();
       storage.close();

@@ -1,16 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  isServiceBusError,
+import type {
   ServiceBusClient,
-  type ServiceBusMessage,
-  type ServiceBusMessageBatch,
-  type ServiceBusReceivedMessage,
-  type ServiceBusSender,
+  ServiceBusMessage,
+  ServiceBusMessageBatch,
+  ServiceBusReceivedMessage,
+  ServiceBusSender,
 } from '@azure/service-bus';
 import { TidemarkError } from '../errors.ts';
 import type { MessageTopic, OutgoingMessage, ReceivedMessage, TailOptions } from '../monitoring/message-topic.ts';
 import { MESSAGING_RETRY, type RetryPolicy, withRetries } from '../retry.ts';
 import { RetryingTopic } from '../monitoring/retrying-topic.ts';
+import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
+
+export { serviceBusClient } from './service-bus-calls.ts';
 
 /** The subscription without a filter that `tail` looks into. */
 export const TAIL_SUBSCRIPTION = 'all';
@@ -20,10 +22,6 @@ const CONTENT_TYPE = 'application/cloudevents+json; charset=utf-8';
 const POLL_MS = 1000;
 /** Messages per look; Service Bus gives fewer when they are large. */
 const PEEK_COUNT = 100;
-/** Longer than any healthy call; the SDK's own defaults add up to minutes. */
-const CALL_TIMEOUT_MS = 10_000;
-/** Closing waits for answers that a dying peer never gives. */
-const CLOSE_TIMEOUT_MS = 3000;
 
 export interface ServiceBusTopicOptions {
   /** Makes a client; every client made is closed again here. */
@@ -33,16 +31,6 @@ export interface ServiceBusTopicOptions {
   readonly retry: RetryPolicy;
   readonly callTimeoutMs?: number;
   readonly pollMs?: number;
-}
-
-/** A client whose calls fail early: retries with known bounds are made around it, not inside. */
-export function serviceBusClient(connectionString: string): ServiceBusClient {
-  try {
-    return new ServiceBusClient(connectionString, { retryOptions: { maxRetries: 0, timeoutInMs: CALL_TIMEOUT_MS } });
-  } catch (cause) {
-    // The string holds a key, so it is not repeated here.
-    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string is malformed', { cause });
-  }
 }
 
 /** The topic as workers and commands use it: sends are repeated with jittered backoff. */
@@ -141,23 +129,12 @@ export class ServiceBusTopic implements MessageTopic {
 
   async #disconnect(client: ServiceBusClient): Promise<void> {
     this.#clients.delete(client);
-    await withinTime(client.close(), this.#options.retry);
+    await withinTime(client.close(), (ms, signal) => this.#options.retry.sleep(ms, signal));
   }
 
-  /** One call with its own deadline. */
-  async #call<T>(signal: AbortSignal, run: (abortSignal: AbortSignal) => Promise<T>): Promise<T> {
-    signal.throwIfAborted();
+  #call<T>(signal: AbortSignal, run: (abortSignal: AbortSignal) => Promise<T>): Promise<T> {
     const { callTimeoutMs, topic } = this.#options;
-    const deadline = AbortSignal.timeout(callTimeoutMs);
-    try {
-      return await run(AbortSignal.any([signal, deadline]));
-    } catch (cause) {
-      signal.throwIfAborted();
-      if (!deadline.aborted) throw messagingError(cause, topic);
-      throw new TidemarkError('MESSAGING_UNAVAILABLE', `topic ${topic}: no answer within ${callTimeoutMs} ms`, {
-        cause,
-      });
-    }
+    return callServiceBus({ entity: `topic ${topic}`, timeoutMs: callTimeoutMs }, signal, run);
   }
 }
 
@@ -182,32 +159,4 @@ function toReceived(message: ServiceBusReceivedMessage): ReceivedMessage {
     ),
     enqueuedAt: message.enqueuedTimeUtc ?? new Date(0),
   };
-}
-
-const REFUSALS: ReadonlySet<string> = new Set([
-  'UnauthorizedAccess',
-  'MessagingEntityNotFound',
-  'MessagingEntityDisabled',
-]);
-
-/** Faults of the SDK's caller stay what they are: retrying cannot help. */
-function messagingError(error: unknown, topic: string): unknown {
-  if (error instanceof TypeError || error instanceof RangeError || error instanceof TidemarkError) return error;
-  const code = isServiceBusError(error) ? error.code : undefined;
-  const message = error instanceof Error ? error.message : String(error);
-  if (code === 'MessageSizeExceeded') {
-    return new TidemarkError('MESSAGE_TOO_LARGE', `topic ${topic}: ${message}`, { cause: error });
-  }
-  return new TidemarkError(
-    code !== undefined && REFUSALS.has(code) ? 'MESSAGING_REFUSED' : 'MESSAGING_UNAVAILABLE',
-    `topic ${topic}: ${message}`,
-    { cause: error, details: { topic, ...(code === undefined ? {} : { serviceBusCode: code }) } },
-  );
-}
-
-/** Waits for `closing`, but not for ever. What fails while closing has no consequence: nothing is sent then. */
-async function withinTime(closing: Promise<void>, { sleep }: RetryPolicy): Promise<void> {
-  const timer = new AbortController();
-  await Promise.race([closing.catch(() => undefined), sleep(CLOSE_TIMEOUT_MS, timer.signal).catch(() => undefined)]);
-  timer.abort();
 }

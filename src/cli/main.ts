@@ -2,6 +2,8 @@
 import { createInterface } from 'node:readline/promises';
 import { Command, CommanderError } from 'commander';
 import { TidemarkError } from '../errors.ts';
+import * as api from './commands/api.ts';
+import * as command from './commands/command.ts';
 import * as demo from './commands/demo.ts';
 import * as failover from './commands/failover.ts';
 import * as group from './commands/group.ts';
@@ -33,6 +35,8 @@ const COMMANDS: readonly { register(program: Command, context: CliContext): void
   failover,
   job,
   plan,
+  api,
+  command,
 ];
 
 /** When a library leaves a socket open, the process ends this long after its command anyway. */

@@ -41,6 +41,9 @@ describe('configuration', () => {
       replicaConnectionString: local['TIDEMARK_REPLICA_CONNECTION_STRING'],
       serviceBusConnectionString: local['TIDEMARK_SERVICE_BUS_CONNECTION_STRING'],
       monitoringTopic: 'monitoring',
+      commandQueue: 'commands',
+      replyQueue: 'replies',
+      api: {},
       home: '.tidemark',
       isLocal: true,
       compute: {

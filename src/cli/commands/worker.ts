@@ -6,6 +6,7 @@ import { Worker, type GroupOutcome } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
 import { errorLines } from '../report.ts';
+import { besideCommands, doWaitingCommands } from '../with-commands.ts';
 import { withRuntime } from '../with-runtime.ts';
 
 export function register(program: Command, context: CliContext): void {
@@ -14,9 +15,12 @@ export function register(program: Command, context: CliContext): void {
     .command('run')
     .description('run until SIGTERM; with --once do everything that is due, then end (3: a group needs attention)')
     .option('--once', 'do everything that is due, then exit')
-    .option('--group <group...>', 'only these groups')
-    .action(async (options: { once?: boolean; group?: string[] }) => {
-      await withRuntime(context, async ({ ports, settings }) => {
+    .option('--group <group...>', 'only these groups; commands are left out then')
+    .option('--no-commands', 'leave out commands that come as messages')
+    .action(async (options: { once?: boolean; group?: string[]; commands: boolean }) => {
+      await withRuntime(context, async (runtime) => {
+        const { ports, settings } = runtime;
+        const doesCommands = options.commands && options.group === undefined;
         const running = new Worker({
           ports,
           settings,
@@ -24,7 +28,11 @@ export function register(program: Command, context: CliContext): void {
           report: (outcome) => reportOutcome(context, outcome),
           onEvents: (group, events) => showEvents(context, group, events),
         });
-        if (options.once !== true) return running.run(context.signal);
+        if (options.once !== true) {
+          const work = (): Promise<void> => running.run(context.signal);
+          return doesCommands ? besideCommands(context, runtime, work) : work();
+        }
+        const isDone = !doesCommands || (await doWaitingCommands(context, runtime));
         const outcomes = await running.runOnce(context.signal);
         context.signal.throwIfAborted();
         const { counters } = running;
@@ -40,7 +48,8 @@ export function register(program: Command, context: CliContext): void {
             `groups: ${outcomes.length}, segments: ${counters.segments}, changes: ${counters.changes}, puts: ${counters.putRequests}, clears: ${counters.clearRequests}`,
           );
         }
-        if (outcomes.some(({ needsResync, error }) => needsResync || error !== undefined)) context.setExitCode(3);
+        const needsAttention = outcomes.some(({ needsResync, error }) => needsResync || error !== undefined);
+        if (needsAttention || !isDone) context.setExitCode(3);
       });
     });
 }
