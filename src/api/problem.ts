@@ -25,6 +25,7 @@ export const STATUS_OF_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   POINT_NOT_FOUND: 404,
   DISK_NOT_FOUND: 404,
   JOB_NOT_FOUND: 404,
+  PLAN_RUN_NOT_FOUND: 404,
   ROUTE_NOT_FOUND: 404,
   METHOD_NOT_ALLOWED: 405,
   CONFLICT: 409,
