@@ -84,6 +84,8 @@ it.each(MOMENTS)('keeps out an owner that was frozen at a %s: %s', async (name, 
   const next = new Child(services().environment(), web.work());
   await vi.waitFor(async () => expect((await web.status()).points).toBe(complete), BOUND);
   await web.requireAllRight();
+  // The last thing that it does: a note in the manifest of each app-consistent point that it was looked at.
+  await vi.waitFor(async () => expect(await web.uninspected()).toEqual([]), BOUND);
   const before = await web.footprint();
 
   // What was on its way arrives first, then the owner itself comes back.

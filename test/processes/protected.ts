@@ -78,6 +78,12 @@ export class Protected {
     return { exist: exist.sort(), named: [...named].sort() };
   }
 
+  /** App-consistent points that the worker has still to look at. */
+  async uninspected(): Promise<readonly string[]> {
+    const points = await this.operator.json<PointSummary[]>('point', 'list', this.group, '--kind', 'app');
+    return points.filter(({ verified }) => verified === null).map(({ id }) => id);
+  }
+
   /** Everything that an owner writes: it changes with the slightest write to a seed, a point or a snapshot. */
   async footprint(): Promise<unknown> {
     const seeds = await Promise.all(
