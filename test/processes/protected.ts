@@ -1,5 +1,6 @@
 /** A protected machine that a recorded trace plays, and what must come of it. */
 import { expect } from 'vitest';
+import type { PointSummary } from '../../src/points/manifest.ts';
 import { verifyPoints } from '../e2e/verify-points.ts';
 import { Operator } from '../support/cli.ts';
 import { expectedPoints, isoOf, type Shipment, usOf } from '../support/point-oracle.ts';
