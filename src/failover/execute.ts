@@ -128,11 +128,7 @@ async function withPatience(
   signal: AbortSignal,
 ): ReturnType<typeof performStep> {
   const { clock } = ports;
-  const policy = {
-    ...STEP_RETRY,
-    sleep: (ms: number, either: AbortSignal) => clock.sleep(ms, either),
-    random: () => ports.random(),
-  };
+  const policy = { ...STEP_RETRY, random: () => ports.random() };
   for (let attempt = 1; ; attempt++) {
     try {
       return await performStep({ ports, run, step, signal });
