@@ -5,6 +5,7 @@ import { CLOUDS } from './azure/clouds.ts';
 import type { ComputeConnection } from './azure/open-compute.ts';
 import { TidemarkError } from './errors.ts';
 import {
+  CACHE_EVENTS_QUEUE,
   COMMAND_QUEUE,
   MONITORING_TOPIC,
   readStackConfig,
@@ -13,6 +14,7 @@ import {
 } from './local/stack-config.ts';
 import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
 import { MIB } from './model/sizes.ts';
+import { GROUPS_AT_ONCE } from './worker/ports.ts';
 
 export interface Configuration {
   readonly cacheConnectionString: string;
@@ -22,6 +24,10 @@ export interface Configuration {
   /** Queues with sessions: commands by group, replies by who asked. */
   readonly commandQueue: string;
   readonly replyQueue: string;
+  /** Queue that Event Grid tells of new segments by. */
+  readonly cacheEventsQueue: string;
+  /** Distance of two turns of a group of which nothing is heard, milliseconds. */
+  readonly cyclePeriodMs: number;
   readonly api: ApiConfiguration;
   /** Folder of the local stack; relative to the working directory unless absolute. */
   readonly home: string;
@@ -38,6 +44,8 @@ export interface Configuration {
     readonly requestsPerDisk: number;
     /** Requests in flight per storage account. */
     readonly requestsPerAccount: number;
+    /** Groups that a worker owns at once; the payload budget is shared among them. */
+    readonly groupsAtOnce: number;
     /** Keep to Azure's 500 requests/s and 60 MiB/s per page blob. */
     readonly limitPageBlobRates: boolean;
   };
@@ -57,6 +65,11 @@ export interface ApiConfiguration {
 /** The documented limits of worker settings. */
 const MAX_PAYLOAD_BUDGET_MIB = 16_384;
 const MAX_REQUESTS = 256;
+const MAX_GROUPS_AT_ONCE = 64;
+/** The window in which the emulator's queues know an order again. */
+const MAX_CYCLE_SECONDS = 300;
+/** A turn costs requests on Azure, and nothing on this machine, where nobody tells of new segments. */
+const CYCLE_SECONDS = { local: 2, azure: 60 } as const;
 const LOG_KEY_BYTES = 32;
 
 const CONNECTION_NAMES = [
@@ -73,13 +86,10 @@ const COMPUTE_NAMES = [
   'TIDEMARK_REPLICA_ACCOUNT_ID',
 ] as const;
 
-const count = (max: number, fallback: number) =>
-  z
-    .string()
-    .regex(/^\d+$/, 'must be a whole number')
-    .transform(Number)
-    .pipe(z.number().min(1).max(max))
-    .default(fallback);
+const wholeNumber = (max: number) =>
+  z.string().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(1).max(max));
+
+const count = (max: number, fallback: number) => wholeNumber(max).default(fallback);
 
 const flag = z
   .enum(['true', 'false', '1', '0'])
@@ -102,6 +112,8 @@ const environmentSchema = z.object({
   TIDEMARK_MONITORING_TOPIC: z.string().min(1).default(MONITORING_TOPIC),
   TIDEMARK_COMMAND_QUEUE: z.string().min(1).default(COMMAND_QUEUE),
   TIDEMARK_REPLY_QUEUE: z.string().min(1).default(REPLY_QUEUE),
+  TIDEMARK_CACHE_EVENTS_QUEUE: z.string().min(1).default(CACHE_EVENTS_QUEUE),
+  TIDEMARK_CYCLE_SECONDS: wholeNumber(MAX_CYCLE_SECONDS).optional(),
   TIDEMARK_API_TOKEN_FILE: z.string().optional(),
   TIDEMARK_API_TENANT_ID: z.guid('is no tenant id').optional(),
   TIDEMARK_API_AUDIENCE: z.string().min(1).max(500).optional(),
@@ -111,6 +123,7 @@ const environmentSchema = z.object({
   TIDEMARK_PAYLOAD_BUDGET_MIB: count(MAX_PAYLOAD_BUDGET_MIB, 256),
   TIDEMARK_REQUESTS_PER_DISK: count(MAX_REQUESTS, 4),
   TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
+  TIDEMARK_GROUPS_AT_ONCE: count(MAX_GROUPS_AT_ONCE, GROUPS_AT_ONCE),
   TIDEMARK_LIMIT_PAGE_BLOB_RATES: flag,
   TIDEMARK_CLOUD: z.enum(Object.keys(CLOUDS) as (keyof typeof CLOUDS)[]).default('AzureCloud'),
   TIDEMARK_SUBSCRIPTION_ID: z.guid('is no subscription id').optional(),
@@ -176,6 +189,8 @@ export function parseConfiguration(environment: Environment): Configuration {
     monitoringTopic: values.TIDEMARK_MONITORING_TOPIC,
     commandQueue: values.TIDEMARK_COMMAND_QUEUE,
     replyQueue: values.TIDEMARK_REPLY_QUEUE,
+    cacheEventsQueue: values.TIDEMARK_CACHE_EVENTS_QUEUE,
+    cyclePeriodMs: (values.TIDEMARK_CYCLE_SECONDS ?? CYCLE_SECONDS[isLocal ? 'local' : 'azure']) * 1000,
     api: apiOf(values),
     home: values.TIDEMARK_HOME,
     isLocal,
@@ -185,6 +200,7 @@ export function parseConfiguration(environment: Environment): Configuration {
       payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
       requestsPerDisk: values.TIDEMARK_REQUESTS_PER_DISK,
       requestsPerAccount: values.TIDEMARK_REQUESTS_PER_ACCOUNT,
+      groupsAtOnce: values.TIDEMARK_GROUPS_AT_ONCE,
       limitPageBlobRates: values.TIDEMARK_LIMIT_PAGE_BLOB_RATES ?? !isLocal,
     },
   };

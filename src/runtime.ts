@@ -6,10 +6,11 @@ import { lazyCompute } from './azure/lazy-compute.ts';
 import { openCommandClient } from './azure/service-bus-command-client.ts';
 import { openCommandQueue } from './azure/service-bus-commands.ts';
 import { openMonitoringTopic } from './azure/service-bus-topic.ts';
+import { openCacheEventQueue, openWorkQueue } from './azure/service-bus-work.ts';
 import type { CommandClient } from './commands/command-client.ts';
-import type { CommandQueue } from './commands/command-queue.ts';
 import type { CommandService } from './commands/commands.ts';
 import type { Configuration } from './config.ts';
+import type { Queues, Scheduling } from './distribution/work.ts';
 import type { LogUpload } from './drain/log-store.ts';
 import type { Compute } from './failover/compute.ts';
 import { createCommandService } from './failover/service.ts';
@@ -20,15 +21,15 @@ import { Worker } from './worker/worker.ts';
 
 export { requireCompute } from './failover/ports.ts';
 
-export interface Runtime {
+export interface Runtime extends Queues {
   readonly ports: WorkerPorts & { readonly logUpload: LogUpload };
   readonly settings: WorkerSettings;
   /** Undefined when the configuration says nothing about it. */
   readonly compute: Compute | undefined;
   /** What every door gives its commands to. */
   readonly commands: CommandService;
-  /** Each has a connection of its own, and is the caller's to close. */
-  openCommandQueue(): CommandQueue;
+  readonly scheduling: Scheduling;
+  /** Has a connection of its own, and is the caller's to close. */
   openCommandClient(): CommandClient;
   close(): Promise<void>;
 }
@@ -59,7 +60,11 @@ export function openRuntime(configuration: Configuration): Runtime {
     settings,
     compute,
     commands,
+    scheduling: { periodMs: configuration.cyclePeriodMs, groupsAtOnce: worker.groupsAtOnce },
     openCommandQueue: () => openCommandQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
+    openWorkQueue: () => openWorkQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
+    openCacheEvents: () =>
+      openCacheEventQueue(configuration.serviceBusConnectionString, configuration.cacheEventsQueue),
     openCommandClient: () =>
       openCommandClient({ ...configuration, connectionString: configuration.serviceBusConnectionString }),
     close: async () => {

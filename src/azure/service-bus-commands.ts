@@ -12,8 +12,9 @@ import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from '.
 
 /** How long the queue is asked for a session before it is asked again; the SDK does not let itself be interrupted in it. */
 const ACCEPT_MS = 5000;
-/** How long a session with nothing in it is kept. */
-const IDLE_MS = 1000;
+/** How long the first message of a session is waited for, and each one behind it. */
+const FIRST_MS = 1000;
+const NEXT_MS = 100;
 /** Senders kept open; the one that was opened first goes first. */
 const MAX_SENDERS = 16;
 /** Of what is left of a lock, before it is renewed; and never more often than the second figure. */
@@ -136,6 +137,7 @@ class ServiceBusCommandSession implements CommandSession {
   readonly #entity: string;
   readonly #receiver: ServiceBusSessionReceiver;
   readonly #closing = new AbortController();
+  readonly #lost = new AbortController();
   readonly #renewing: Promise<void>;
   /** The one in hand: a session gives one after the other. */
   #current: { readonly message: CommandMessage; readonly received: ServiceBusReceivedMessage } | undefined;
@@ -161,14 +163,22 @@ class ServiceBusCommandSession implements CommandSession {
           },
         );
       }
-    } catch {
-      // What is done under the lock says by itself that it was lost.
+    } catch (cause) {
+      if (signal.aborted) return;
+      this.#lost.abort(new TidemarkError('OWNERSHIP_LOST', `the lock of ${this.#entity} is lost`, { cause }));
     }
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
   }
 
   async receive(signal: AbortSignal): Promise<CommandMessage | undefined> {
     const [received] = await this.#call(signal, (abortSignal) =>
-      this.#receiver.receiveMessages(1, { maxWaitTimeInMs: IDLE_MS, abortSignal }),
+      this.#receiver.receiveMessages(1, {
+        maxWaitTimeInMs: this.#current === undefined ? FIRST_MS : NEXT_MS,
+        abortSignal,
+      }),
     );
     if (received === undefined) return undefined;
     const message = toCommandMessage(received);
@@ -231,6 +241,8 @@ function toCommandMessage(received: ServiceBusReceivedMessage): CommandMessage {
   const { messageId, correlationId, body } = received;
   return {
     messageId: messageId === undefined ? '' : String(messageId),
+    subject: received.subject,
+    enqueuedAtMs: received.enqueuedTimeUtc?.getTime() ?? 0,
     contentType: received.contentType,
     body: Buffer.isBuffer(body) ? body : undefined,
     replyTo: received.replyTo,

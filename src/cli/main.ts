@@ -14,6 +14,7 @@ import * as plan from './commands/plan.ts';
 import * as point from './commands/point.ts';
 import * as policy from './commands/policy.ts';
 import * as prune from './commands/prune.ts';
+import * as scheduler from './commands/scheduler.ts';
 import * as source from './commands/source.ts';
 import * as status from './commands/status.ts';
 import * as worker from './commands/worker.ts';
@@ -29,6 +30,7 @@ const COMMANDS: readonly { register(program: Command, context: CliContext): void
   status,
   source,
   worker,
+  scheduler,
   point,
   prune,
   monitor,

@@ -3,6 +3,10 @@
 /** As it was received; nothing of it is checked yet. */
 export interface CommandMessage {
   readonly messageId: string;
+  /** What it is about; commands have none. */
+  readonly subject: string | undefined;
+  /** When the queue took it, by the queue's clock. */
+  readonly enqueuedAtMs: number;
   readonly contentType: string | undefined;
   /** Undefined when the body is no bytes. */
   readonly body: Buffer | undefined;
@@ -33,7 +37,9 @@ export interface ReplyMessage {
 export interface CommandSession {
   /** The group. */
   readonly id: string;
-  /** The oldest message, or undefined when none comes within about a second. */
+  /** Aborts when the lock is lost: whoever has the session now may be at work already. */
+  readonly lost: AbortSignal;
+  /** The oldest message, or undefined when none comes within about a second; behind another one, a tenth of it. */
   receive(signal: AbortSignal): Promise<CommandMessage | undefined>;
   complete(message: CommandMessage, signal: AbortSignal): Promise<void>;
   /** Gives it back, to be delivered again. */

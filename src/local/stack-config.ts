@@ -39,6 +39,7 @@ export interface StackPorts {
 export const MONITORING_TOPIC = 'monitoring';
 export const COMMAND_QUEUE = 'commands';
 export const REPLY_QUEUE = 'replies';
+export const CACHE_EVENTS_QUEUE = 'cache-events';
 
 /** The one key of Microsoft's Service Bus emulator; ours takes the same, so that a connection string fits both. */
 export const BROKER_SAS_KEY = 'SAS_KEY_VALUE';
@@ -93,6 +94,7 @@ export function stackEnvironment(config: StackConfig, ports: StackPorts, home: s
     TIDEMARK_MONITORING_TOPIC: MONITORING_TOPIC,
     TIDEMARK_COMMAND_QUEUE: COMMAND_QUEUE,
     TIDEMARK_REPLY_QUEUE: REPLY_QUEUE,
+    TIDEMARK_CACHE_EVENTS_QUEUE: CACHE_EVENTS_QUEUE,
     TIDEMARK_ARM_ENDPOINT: `https://127.0.0.1:${ports.arm}`,
     TIDEMARK_ARM_CA_FILE: caFileOf(armFolder(home)),
     TIDEMARK_SUBSCRIPTION_ID: LOCAL_SUBSCRIPTION_ID,

@@ -67,22 +67,28 @@ export class GroupDrain {
    * Everything that is due now: applies what was received, and makes the point of every cut on the way.
    * @param afterPoint called after each point, for what has to keep pace with a long backlog
    * @param goOn asked between two cuts; when it says no, the rest is left for the next call
+   * @returns whether something may be left
    */
-  async drain(afterPoint: () => Promise<void>, goOn: () => boolean): Promise<void> {
+  async drain(afterPoint: () => Promise<void>, goOn: () => boolean): Promise<boolean> {
     await this.finishDue();
     if (!this.#wantsAppMarks && this.#owned.progress.appMarks) await this.save({ appMarks: false });
-    while (!this.needsResync && goOn()) {
+    while (!this.needsResync) {
+      if (!goOn()) return true;
       await this.#advance();
       await this.#beginBoundaries();
       const decision = await this.#decide();
       if (decision.do === 'wait' && (await this.#beginAppMarks())) continue;
-      if (decision.do === 'wait') return this.#reportDefects();
+      if (decision.do === 'wait') {
+        await this.#reportDefects();
+        return false;
+      }
       if (decision.do === 'skip-mark') await this.#skipMark(decision);
       else {
         await this.#makePoint(decision);
         await afterPoint();
       }
     }
+    return false;
   }
 
   /**

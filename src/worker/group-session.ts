@@ -8,7 +8,7 @@ import type { DrainCounters } from './disk-drain.ts';
 import { GroupDrain, type GroupDrainOptions } from './group-drain.ts';
 import { openGroup, type OwnedGroup } from './group-owner.ts';
 import { keepLeases, type KeptLeases, RELEASE_LIMIT_MS } from './lease-keeper.ts';
-import { inspectNext } from './inspection.ts';
+import { hasUninspected, inspectNext } from './inspection.ts';
 import type { OnDemandOptions } from './on-demand.ts';
 import type { Clock, WorkerPorts, WorkerSettings } from './ports.ts';
 import { prune, reportDamage, reportHealth, trimLog, type UpkeepOptions } from './upkeep.ts';
@@ -28,10 +28,16 @@ export interface SessionOptions {
   readonly signal: AbortSignal;
 }
 
+export interface CycleResult {
+  /** Whether another cycle has something to do at once. */
+  readonly hasMore: boolean;
+  /** The error of what may wait: messages that could not be sent, or a point that could not be inspected. The work itself is done. */
+  readonly deferred: unknown;
+}
+
 export class GroupSession {
   readonly #owned: OwnedGroup;
   readonly #leases: KeptLeases;
-  readonly #clock: Clock;
   readonly #drain: GroupDrain;
   readonly #upkeep: UpkeepOptions;
   readonly #isFailedOver: boolean;
@@ -40,7 +46,6 @@ export class GroupSession {
     const { ports, policy } = options;
     this.#owned = owned;
     this.#isFailedOver = isFailedOver(options.document);
-    this.#clock = ports.clock;
     const leases = [owned.lease, ...owned.disks.map(({ drain }) => drain.seed)];
     this.#leases = keepLeases({ group: owned.group, leases }, ports.clock, options.signal);
     this.#drain = new GroupDrain({ ...options, owned, signal: this.#leases.signal });
@@ -56,14 +61,11 @@ export class GroupSession {
     return this.#drain.needsResync;
   }
 
-  /**
-   * What is due now, or as much of it as fits into `sliceMs`. After an error the session must be closed.
-   * @returns the error of what may wait: messages that could not be sent, or a point that could not be inspected. The work itself is done
-   */
-  async cycle(sliceMs: number): Promise<unknown> {
-    const endMs = this.#clock.nowMs() + sliceMs;
+  /** What is due now, or what of it is done before `goOn` says no. After an error the session must be closed. */
+  async cycle(goOn: () => boolean): Promise<CycleResult> {
+    let hasMore: boolean;
     try {
-      await this.#drainWhile(() => this.#clock.nowMs() < endMs);
+      hasMore = await this.#drainWhile(goOn);
     } catch (error) {
       // A missing key stops the drain, not the clock: the growing RPO must be told all the same.
       if (error instanceof TidemarkError && error.class === 'operator') await this.#report();
@@ -72,22 +74,23 @@ export class GroupSession {
     await this.#tidy();
     // On the side: what it fails with must neither hold up the drain nor the report.
     const uninspected = await inspectNext(this.#upkeep);
-    return (await this.#report()) ?? uninspected;
+    const deferred = (await this.#report()) ?? uninspected;
+    return { hasMore: hasMore || (uninspected === undefined && hasUninspected(this.#owned)), deferred };
   }
 
-  async #drainWhile(goOn: () => boolean): Promise<void> {
+  async #drainWhile(goOn: () => boolean): Promise<boolean> {
     let points = 0;
     const afterPoint = async (): Promise<void> => {
       if (++points % POINTS_BETWEEN_UPKEEP !== 0) return;
       await this.#tidy();
       await this.#report();
     };
-    await this.#drain.drain(afterPoint, goOn);
+    return this.#drain.drain(afterPoint, goOn);
   }
 
   /** A step of a point on demand. Messages that cannot be sent now wait in the outbox. */
   async onDemand<T>(step: (options: OnDemandOptions) => Promise<T>): Promise<T> {
-    const result = await step({ ...this.#upkeep, drainAll: () => this.#drainWhile(() => true) });
+    const result = await step({ ...this.#upkeep, drainAll: async () => void (await this.#drainWhile(() => true)) });
     await this.#flush();
     return result;
   }

@@ -7,7 +7,12 @@ import type { MonitoringEvent } from '../monitoring/events.ts';
 import { inspectedBefore, inspectPoint, isRecoverable, newestSound } from '../points/inspect-point.ts';
 import { manifestSchema, type InspectedDisk, type Manifest, type Verified } from '../points/manifest.ts';
 import { findPoint } from '../points/point-store.ts';
+import type { OwnedGroup } from './group-owner.ts';
 import type { UpkeepOptions } from './upkeep.ts';
+
+const isUninspected = ({ kind, verified }: Manifest): boolean => kind === 'app' && verified === null;
+
+export const hasUninspected = ({ manifests }: Pick<OwnedGroup, 'manifests'>): boolean => manifests.some(isUninspected);
 
 /**
  * Inspects the oldest app-consistent point that nobody has looked at, if there is one, and keeps the result in its manifest. Oldest first, so
@@ -19,7 +24,7 @@ import type { UpkeepOptions } from './upkeep.ts';
  */
 export async function inspectNext(options: UpkeepOptions): Promise<unknown> {
   const { owned, ports, signal } = options;
-  const index = owned.manifests.findIndex(({ kind, verified }) => kind === 'app' && verified === null);
+  const index = owned.manifests.findIndex(isUninspected);
   const manifest = owned.manifests[index];
   if (manifest === undefined) return undefined;
   const older = owned.manifests.slice(0, index);

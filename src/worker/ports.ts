@@ -23,6 +23,9 @@ export interface WorkerPorts {
   readonly random: () => number;
 }
 
+/** Groups drained at the same time unless said otherwise. */
+export const GROUPS_AT_ONCE = 4;
+
 export interface WorkerSettings {
   /** Payload in memory over all disks of all groups that are drained at once. */
   readonly payloadBudgetBytes: number;

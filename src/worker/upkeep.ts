@@ -6,7 +6,7 @@ import { mapAll } from '../map-all.ts';
 import { diskLabel } from '../model/names.ts';
 import { HOUR_US, isoFromUs } from '../model/time.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
-import { assessHealth, nextHealthEvents, rememberHealth } from '../monitoring/health.ts';
+import { nextHealthEvents, rememberHealth } from '../monitoring/health.ts';
 import { isRecoverable } from '../points/inspect-point.ts';
 import { isBuilt, pointFact, type Manifest } from '../points/manifest.ts';
 import { removePoints } from '../points/prune.ts';
@@ -14,10 +14,10 @@ import type { Verification } from '../points/verify-point.ts';
 import { planPrune, type Hold, type PrunePlan } from '../retention/plan.ts';
 import type { Policy } from '../retention/policy.ts';
 import type { GroupDrain } from './group-drain.ts';
+import { judgeGroup } from './group-health.ts';
 import type { OwnedGroup } from './group-owner.ts';
 import type { WorkerPorts } from './ports.ts';
 import { liveBuilding } from './progress.ts';
-import { groupState } from './group-state.ts';
 import { notRecoverable } from './inspection.ts';
 
 /** Distance of two lag reports of an idle group. */
@@ -177,22 +177,13 @@ export async function reportHealth({
     const backlog = await measureBacklog(ports.logStore, disk.stream, disk.place.position.sequence, either);
     return { ...backlog, watermarkUs: backlog.watermarkUs ?? disk.place.watermarkUs };
   });
-  const watermarks = backlogs.map(({ watermarkUs }) => watermarkUs);
-  const completes = disks.map(({ drain: disk }) => disk.place.baseCompleteUs);
-  const report = assessHealth(
-    {
-      nowUs,
-      watermarkUs: watermarks.some((time) => time === null) ? null : Math.min(...watermarks.map(Number)),
-      newestCutUs: progress.newestPoint?.cutUs ?? null,
-      newestAppCutUs: progress.newestAppCutUs,
-      protectedSinceUs: completes.some((time) => time === null) ? null : Math.max(...completes.map(Number)),
-      policy,
-      backlogBytes: backlogs.reduce((sum, { bytes }) => sum + bytes, 0),
-      state: groupState(disks),
-      resyncDisks: disks.filter(({ state }) => state === 'resync-required').map(({ drain: disk }) => disk.label),
-    },
-    progress.health,
-  );
+  const report = judgeGroup({
+    progress,
+    disks: disks.map(({ drain: { stream, place }, state }) => ({ ...stream, ...place, state })),
+    backlogs,
+    policy,
+    nowUs,
+  });
   const events = [...nextHealthEvents(progress.health, report)];
   if (lagDue) {
     const { receivedRpoSeconds, recoverableRpoSeconds, backlogBytes } = report;

@@ -12,13 +12,13 @@ import { listPoints } from '../points/point-store.ts';
 import { backoffMs } from '../retry.ts';
 import { verifyPoint, type Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
+import type { Policy } from '../retention/policy.ts';
 import { endGroup, finishDiscard } from './discard.ts';
+import { isCycleDue } from './glance.ts';
 import { GroupSession } from './group-session.ts';
 import type { CreatedPoint, Moment } from './on-demand.ts';
-import type { WorkerPorts, WorkerSettings } from './ports.ts';
+import { GROUPS_AT_ONCE, type WorkerPorts, type WorkerSettings } from './ports.ts';
 
-/** Groups drained at the same time; the payload budget is shared among them. */
-const GROUPS_AT_ONCE = 4;
 /** Pause between two looks at a group that is up to date. */
 const POLL_MS = 2000;
 /** After this long a group with a backlog lets others have its place; a cut or a window is always finished first. */
@@ -54,19 +54,33 @@ export interface GroupOutcome {
   readonly error?: unknown;
 }
 
+/** A cycle of a group that somebody else decides the turns of. */
+export interface TurnOutcome extends GroupOutcome {
+  /** Whether another turn has something to do at once. */
+  readonly hasMore: boolean;
+}
+
 export interface WorkerOptions {
   readonly ports: WorkerPorts;
   readonly settings: WorkerSettings;
   /** Only these groups; all when it is empty. */
   readonly groups: readonly string[];
+  readonly groupsAtOnce?: number;
   /** Told of each cycle that ended with an error or a group in need of attention. */
   readonly report: (outcome: GroupOutcome) => void;
   /** Told of each group's events once they are queued durably; they are sent to the topic whoever listens here. */
   readonly onEvents?: (group: string, events: readonly MonitoringEvent[]) => void;
 }
 
+interface Cycle {
+  /** Asked between two cuts. */
+  readonly goOn: () => boolean;
+  readonly glances?: true;
+}
+
 export class Worker {
   readonly #options: WorkerOptions;
+  readonly #groupsAtOnce: number;
   readonly #sessions = new Map<string, { session: GroupSession; seenAs: string; openedAtMs: number }>();
   readonly #account: FairSlots;
   /** Disabled groups whose end is done, each with the document that asked for it. */
@@ -76,9 +90,10 @@ export class Worker {
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    this.#groupsAtOnce = options.groups.length === 1 ? 1 : (options.groupsAtOnce ?? GROUPS_AT_ONCE);
     this.#account = new FairSlots({
       concurrency: options.settings.requestsPerAccount,
-      sharers: options.groups.length === 1 ? 1 : GROUPS_AT_ONCE,
+      sharers: this.#groupsAtOnce,
     });
   }
 
@@ -88,7 +103,7 @@ export class Worker {
    */
   async runOnce(signal: AbortSignal): Promise<GroupOutcome[]> {
     const names = await this.#groupNames(signal);
-    const queue = new PQueue({ concurrency: GROUPS_AT_ONCE });
+    const queue = new PQueue({ concurrency: this.#groupsAtOnce });
     try {
       return await queue.addAll(names.map((group) => () => this.#cycleWithRetries(group, signal)));
     } finally {
@@ -98,7 +113,7 @@ export class Worker {
 
   async #cycleWithRetries(group: string, signal: AbortSignal): Promise<GroupOutcome> {
     for (let attempt = 1; ; attempt++) {
-      const outcome = await this.#cycle(group, Number.POSITIVE_INFINITY, signal);
+      const outcome = await this.#cycle(group, { goOn: () => true }, signal);
       if (!mayPass(outcome.error) || attempt === TRIES_OF_ONE_RUN || signal.aborted) return outcome;
       await this.#options.ports.clock.sleep(this.#pauseMs(outcome.error, attempt), signal).catch(() => undefined);
     }
@@ -115,11 +130,11 @@ export class Worker {
    */
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options.ports;
-    const queue = new PQueue({ concurrency: GROUPS_AT_ONCE });
+    const queue = new PQueue({ concurrency: this.#groupsAtOnce });
     const busy = new Set<string>();
     const failures = new Map<string, { count: number; dueAtMs: number }>();
     const cycle = async (group: string): Promise<void> => {
-      const { error } = await this.#cycle(group, SLICE_MS, signal);
+      const { error } = await this.#cycle(group, { goOn: this.#slice() }, signal);
       const count = error === undefined ? 0 : (failures.get(group)?.count ?? 0) + 1;
       failures.set(group, { count, dueAtMs: clock.nowMs() + (count === 0 ? 0 : this.#pauseMs(error, count)) });
       busy.delete(group);
@@ -137,6 +152,27 @@ export class Worker {
     } finally {
       await this.close();
     }
+  }
+
+  /**
+   * What is due of one group, or as much as fits into a slice; the group stays owned until it is given back. One that is not owned yet is
+   * first glanced at, and left alone when nothing is due. Never throws.
+   * @param draining stops the turn at the next cut or window
+   */
+  async turn(group: string, draining: AbortSignal, signal: AbortSignal): Promise<TurnOutcome> {
+    const isInTime = this.#slice();
+    return this.#cycle(group, { goOn: () => isInTime() && !draining.aborted, glances: true }, signal);
+  }
+
+  /** Ends what {@link Worker.turn} has begun. */
+  giveBack(group: string): Promise<void> {
+    return this.#drop(group);
+  }
+
+  #slice(): () => boolean {
+    const { clock } = this.#options.ports;
+    const endMs = clock.nowMs() + SLICE_MS;
+    return () => clock.nowMs() < endMs;
   }
 
   /** No groups while storage does not answer: the next look is as good as a retry. */
@@ -182,9 +218,10 @@ export class Worker {
     try {
       const document = await getGroup(this.#options.ports.catalog, group, signal);
       if (document.wanted === 'disabled') throw new TidemarkError('GROUP_DISABLED', `group ${group} is disabled`);
-      return await work(await this.#session(document, signal));
+      const policy = await getPolicy(this.#options.ports.catalog, document.policy, signal);
+      return await work(await this.#open(document, policy, signal));
     } finally {
-      await this.close();
+      await this.#drop(group);
     }
   }
 
@@ -224,19 +261,18 @@ export class Worker {
   }
 
   /** Never throws. */
-  async #cycle(group: string, sliceMs: number, signal: AbortSignal): Promise<GroupOutcome> {
+  async #cycle(group: string, how: Cycle, signal: AbortSignal): Promise<TurnOutcome> {
     const { ports, report } = this.#options;
-    let outcome: GroupOutcome = { group, needsResync: false };
+    let outcome: TurnOutcome = { group, needsResync: false, hasMore: false };
     try {
       const document = await getGroup(ports.catalog, group, signal);
-      if (isFailedOver(document)) {
-        await this.#drop(group);
-        if (document.wanted === 'disabled') await this.#end(document, signal);
-      } else if (document.wanted === 'active') {
-        const session = await this.#session(document, signal);
-        outcome = { group, needsResync: session.needsResync };
-        const unsent = await session.cycle(sliceMs);
-        outcome = { group, needsResync: session.needsResync, ...(unsent !== undefined && { error: unsent }) };
+      if (document.wanted === 'active' && !isFailedOver(document)) {
+        const session = await this.#session(document, how, signal);
+        if (session === undefined) return outcome;
+        outcome = { ...outcome, needsResync: session.needsResync };
+        const { deferred, hasMore } = await session.cycle(how.goOn);
+        const { needsResync } = session;
+        outcome = { group, needsResync, hasMore, ...(deferred !== undefined && { error: deferred }) };
       } else {
         await this.#drop(group);
         if (document.wanted === 'disabled') await this.#end(document, signal);
@@ -259,10 +295,19 @@ export class Worker {
     this.#ended.set(document.group, seenAs);
   }
 
-  /** The open session, or a new one when the group or its policy was changed. */
-  async #session(document: GroupDocument, signal: AbortSignal): Promise<GroupSession> {
-    const { ports, settings, groups } = this.#options;
-    const policy = await getPolicy(ports.catalog, document.policy, signal);
+  /** The open session, or a new one when the group or its policy was changed; undefined when a glance says that nothing is due. */
+  async #session(document: GroupDocument, how: Cycle, signal: AbortSignal): Promise<GroupSession | undefined> {
+    const policy = await getPolicy(this.#options.ports.catalog, document.policy, signal);
+    const isOpen = this.#sessions.has(document.group);
+    if (how.glances === true && !isOpen) {
+      const { ports } = this.#options;
+      if (!(await isCycleDue({ document, policy, ports, signal }))) return undefined;
+    }
+    return this.#open(document, policy, signal);
+  }
+
+  async #open(document: GroupDocument, policy: Policy, signal: AbortSignal): Promise<GroupSession> {
+    const { ports, settings } = this.#options;
     const seenAs = JSON.stringify([document.machines, policy]);
     const open = this.#sessions.get(document.group);
     const nowMs = ports.clock.nowMs();
@@ -275,7 +320,7 @@ export class Worker {
       ports,
       settings,
       account: this.#account,
-      payloadBudgetBytes: settings.payloadBudgetBytes / (groups.length === 1 ? 1 : GROUPS_AT_ONCE),
+      payloadBudgetBytes: settings.payloadBudgetBytes / this.#groupsAtOnce,
       counters: this.counters,
       onEvents: this.#options.onEvents,
       signal,

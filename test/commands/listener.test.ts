@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { CommandService, JobView } from '../../src/commands/commands.ts';
-import { handleWaiting, MAX_DELIVERIES } from '../../src/commands/listener.ts';
+import { MAX_DELIVERIES } from '../../src/commands/handle-command.ts';
+import { handleWaiting } from '../../src/distribution/listener.ts';
 import type { Reply } from '../../src/commands/messages.ts';
 import { TidemarkError } from '../../src/errors.ts';
 import type { Compute } from '../../src/failover/compute.ts';

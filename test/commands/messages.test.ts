@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { CommandMessage } from '../../src/commands/command-queue.ts';
 import { commandSchema, type JobView } from '../../src/commands/commands.ts';
 import { jobViewSchema, MAX_COMMAND_BYTES } from '../../src/commands/job-view.ts';
-import { MAX_DELIVERIES } from '../../src/commands/listener.ts';
+import { MAX_DELIVERIES } from '../../src/commands/handle-command.ts';
 import {
   jobReply,
   MAX_REPLY_BYTES,
@@ -19,6 +19,8 @@ import { CONFIG_FILE } from './support.ts';
 
 const message = (changes: Partial<CommandMessage> = {}): CommandMessage => ({
   messageId: 'm1',
+  subject: undefined,
+  enqueuedAtMs: 0,
   contentType: 'application/json',
   body: Buffer.from('{"command":"commit"}'),
   replyTo: undefined,

@@ -10,7 +10,7 @@ import { ServiceBusCommandQueue } from '../../src/azure/service-bus-commands.ts'
 import { serviceBusClient } from '../../src/azure/service-bus-calls.ts';
 import { createJobRunner } from '../../src/commands/job-runner.ts';
 import type { CommandService } from '../../src/commands/commands.ts';
-import { listen, type ListenerOptions } from '../../src/commands/listener.ts';
+import { listen, type ListenerOptions } from '../../src/distribution/listener.ts';
 import { replySchema, type Reply } from '../../src/commands/messages.ts';
 import { Broker } from '../../src/local/broker/broker.ts';
 import type { BrokerConfig } from '../../src/local/broker/config.ts';

@@ -2,11 +2,13 @@
 import type { Command } from 'commander';
 import { describeEvent } from '../../monitoring/describe.ts';
 import type { MonitoringEvent } from '../../monitoring/events.ts';
-import { Worker, type GroupOutcome } from '../../worker/worker.ts';
+import { handleWaiting } from '../../distribution/listener.ts';
+import { besideScheduler, listenerOptions, Work } from '../../distribution/work.ts';
+import type { Runtime } from '../../runtime.ts';
+import { Worker, type GroupOutcome, type WorkerOptions } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
 import { errorLines } from '../report.ts';
-import { besideCommands, doWaitingCommands } from '../with-commands.ts';
 import { withRuntime } from '../with-runtime.ts';
 
 export function register(program: Command, context: CliContext): void {
@@ -15,44 +17,89 @@ export function register(program: Command, context: CliContext): void {
     .command('run')
     .description('run until SIGTERM; with --once do everything that is due, then end (3: a group needs attention)')
     .option('--once', 'do everything that is due, then exit')
-    .option('--group <group...>', 'only these groups; commands are left out then')
-    .option('--no-commands', 'leave out commands that come as messages')
-    .action(async (options: { once?: boolean; group?: string[]; commands: boolean }) => {
-      await withRuntime(context, async (runtime) => {
-        const { ports, settings } = runtime;
-        const doesCommands = options.commands && options.group === undefined;
-        const running = new Worker({
-          ports,
-          settings,
-          groups: options.group ?? [],
-          report: (outcome) => reportOutcome(context, outcome),
-          onEvents: (group, events) => showEvents(context, group, events),
-        });
-        if (options.once !== true) {
-          const work = (): Promise<void> => running.run(context.signal);
-          return doesCommands ? besideCommands(context, runtime, work) : work();
-        }
-        const isDone = !doesCommands || (await doWaitingCommands(context, runtime));
-        const outcomes = await running.runOnce(context.signal);
-        context.signal.throwIfAborted();
-        const { counters } = running;
-        if (context.json) {
-          const groups = outcomes.map(({ group, needsResync, error }) => ({
-            group,
-            needsAttention: needsResync || error !== undefined,
-          }));
-          printJson(context, { groups, ...counters });
-        } else {
-          printLine(
-            context,
-            `groups: ${outcomes.length}, segments: ${counters.segments}, changes: ${counters.changes}, puts: ${counters.putRequests}, clears: ${counters.clearRequests}`,
-          );
-        }
-        const needsAttention = outcomes.some(({ needsResync, error }) => needsResync || error !== undefined);
-        if (needsAttention || !isDone) context.setExitCode(3);
-      });
-    });
+    .option('--group <group...>', 'only these groups, without asking the queue; commands are left out then')
+    .option('--no-commands', 'all groups, without asking the queue; commands are left out')
+    .option('--no-scheduler', 'give no orders: `scheduler run` does that elsewhere')
+    .action((options: RunOptions) =>
+      withRuntime(context, (runtime) => {
+        if (options.once === true) return runOnce(context, runtime, options);
+        return takesSessions(options) ? takeSessions(context, runtime, options) : runAlone(context, runtime, options);
+      }),
+    );
 }
+
+interface RunOptions {
+  readonly once?: boolean;
+  readonly group?: string[];
+  readonly commands: boolean;
+  readonly scheduler: boolean;
+}
+
+/** Whether the queue says what is to be done, so that any number of workers share the groups. */
+const takesSessions = ({ group, commands }: RunOptions): boolean => commands && group === undefined;
+
+async function takeSessions(context: CliContext, runtime: Runtime, options: RunOptions): Promise<void> {
+  const { signal } = context;
+  const work = new Work({
+    ...runtime,
+    ...tellers(context),
+    ...queueTeller(context),
+  });
+  const run = (): Promise<void> => work.run(signal);
+  await (options.scheduler ? besideScheduler({ ...runtime, ...queueTeller(context) }, run, signal) : run());
+  if (context.json) printJson(context, { ...work.counters, ...work.worker.counters });
+}
+
+function runAlone(context: CliContext, { ports, settings }: Runtime, { group = [] }: RunOptions): Promise<void> {
+  return new Worker({ ports, settings, groups: group, ...tellers(context) }).run(context.signal);
+}
+
+async function runOnce(context: CliContext, runtime: Runtime, options: RunOptions): Promise<void> {
+  const { ports, settings } = runtime;
+  const isDone = !takesSessions(options) || (await doWaitingCommands(context, runtime));
+  const worker = new Worker({ ports, settings, groups: options.group ?? [], ...tellers(context) });
+  const outcomes = await worker.runOnce(context.signal);
+  context.signal.throwIfAborted();
+  const { counters } = worker;
+  const needAttention = outcomes.map(({ group, needsResync, error }) => ({
+    group,
+    needsAttention: needsResync || error !== undefined,
+  }));
+  if (context.json) printJson(context, { groups: needAttention, ...counters });
+  else {
+    printLine(
+      context,
+      `groups: ${outcomes.length}, segments: ${counters.segments}, changes: ${counters.changes}, puts: ${counters.putRequests}, clears: ${counters.clearRequests}`,
+    );
+  }
+  if (!isDone || needAttention.some(({ needsAttention }) => needsAttention)) context.setExitCode(3);
+}
+
+/** Carries out commands that wait. @returns false when something stays, which is reported */
+async function doWaitingCommands(context: CliContext, runtime: Runtime): Promise<boolean> {
+  const options = listenerOptions({ ...runtime, ...queueTeller(context) }, context.signal);
+  try {
+    await handleWaiting(options, context.signal);
+    return true;
+  } catch (error) {
+    context.signal.throwIfAborted();
+    options.report(error);
+    return false;
+  } finally {
+    await options.queue.close();
+  }
+}
+
+const tellers = (context: CliContext): Pick<WorkerOptions, 'report' | 'onEvents'> => ({
+  report: (outcome) => reportOutcome(context, outcome),
+  onEvents: (group, events) => showEvents(context, group, events),
+});
+
+const queueTeller = (context: CliContext): { readonly reportError: (error: unknown) => void } => ({
+  reportError: (error) => {
+    context.stderr.write(`queue: ${errorLines(error)}`);
+  },
+});
 
 /** One line per event on stderr, as it becomes durable. Figures that the next ones supersede are for the topic only. */
 function showEvents(context: CliContext, group: string, events: readonly MonitoringEvent[]): void {

@@ -123,8 +123,10 @@ export class SessionTable {
     if (session.holder !== undefined) session.holder.session = undefined;
     session.holder = undefined;
     for (const record of session.inFlight) this.#options.giveBack(record, failed);
-    if (session.ready.length === 0 && session.state === null) this.#sessions.delete(session.id);
-    else this.#options.pump(session);
+    this.#sessions.delete(session.id);
+    if (session.ready.length === 0 && session.state === null) return;
+    this.#sessions.set(session.id, session); // behind the others: they have their turn first
+    this.#options.pump(session);
   }
 
   wait(waiter: SessionWaiter): void {

@@ -1,0 +1,157 @@
+/**
+ * Takes sessions of the queue, which are groups, and does what their messages ask for, one after the other: turns of the worker, and commands.
+ */
+import type { CommandMessage, CommandSession } from '../commands/command-queue.ts';
+import { handleCommand, type CommandOptions } from '../commands/handle-command.ts';
+import type { TidemarkError } from '../errors.ts';
+import { backoffMs } from '../retry.ts';
+import { GROUPS_AT_ONCE, type Clock } from '../worker/ports.ts';
+import { isOrder } from './orders.ts';
+import type { Turns } from './turns.ts';
+
+/** After so many messages of one group another one has its turn. */
+const MESSAGES_OF_A_TURN = 100;
+/** While all sessions that may be held are held. */
+const BEAT_MS = 10_000;
+/** Pause after a failure, doubled each time up to the second figure. */
+const PAUSE = { attempts: Infinity, firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
+
+export interface ListenerOptions extends CommandOptions {
+  /** Told of what stops messages from being worked on, once per streak of failures, and of replies that nobody takes. */
+  readonly report: (error: unknown) => void;
+  /** What does the orders among the messages; undefined: they are done with, as whoever listens does all groups in another way. */
+  readonly turns?: Turns;
+  readonly sessionsAtOnce?: number;
+  /** Aborts when no more sessions are to be taken, and those in hand given back as soon as their message is done with. */
+  readonly draining?: AbortSignal;
+  /** Called while the loop goes round, about every {@link BEAT_MS}. */
+  readonly beat?: () => void;
+}
+
+/**
+ * Takes sessions until the signal (or `draining`) aborts, a bounded number at once; one is asked for at a time. When the signal aborts,
+ * messages in hand are given back, and their jobs stay where they are. Never throws.
+ */
+export async function listen(options: ListenerOptions, signal: AbortSignal): Promise<void> {
+  const { queue, sessionsAtOnce = GROUPS_AT_ONCE } = options;
+  const taking = options.draining === undefined ? signal : AbortSignal.any([signal, options.draining]);
+  const inHand = new Set<Promise<void>>();
+  const streak = { failures: 0 };
+  while (!taking.aborted) {
+    options.beat?.();
+    if (inHand.size >= sessionsAtOnce) {
+      await untilOneEnds(inHand, options.clock);
+      continue;
+    }
+    try {
+      const session = await queue.nextSession(taking);
+      if (session === undefined) continue;
+      const work = workOn(options, session, streak, signal).finally(() => inHand.delete(work));
+      inHand.add(work);
+    } catch (error) {
+      if (!taking.aborted) await pauseAfter(options, error, streak, taking);
+    }
+  }
+  await Promise.all(inHand);
+}
+
+/** Or until it is time for a beat. */
+async function untilOneEnds(inHand: ReadonlySet<Promise<void>>, clock: Clock): Promise<void> {
+  const timer = new AbortController();
+  await Promise.race([...inHand, clock.sleep(BEAT_MS, timer.signal).catch(() => undefined)]);
+  timer.abort();
+}
+
+/** Failures in a row, over all sessions. */
+interface Streak {
+  failures: number;
+}
+
+/** Never throws. A session whose message was given back is kept for a while, so that the message does not come again at once. */
+async function workOn(
+  options: ListenerOptions,
+  session: CommandSession,
+  streak: Streak,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    const failure = await drainSession(options, session, signal);
+    if (failure === undefined) streak.failures = 0;
+    else await pauseAfter(options, failure, streak, signal);
+  } catch (error) {
+    if (!signal.aborted) await pauseAfter(options, error, streak, signal);
+  } finally {
+    await options.turns?.giveBack(session.id);
+    await session.close();
+  }
+}
+
+async function pauseAfter(
+  options: ListenerOptions,
+  error: unknown,
+  streak: Streak,
+  signal: AbortSignal,
+): Promise<void> {
+  const { clock, random, report } = options;
+  if (++streak.failures === 1) report(error);
+  await clock.sleep(backoffMs({ ...PAUSE, random }, streak.failures), signal).catch(() => undefined);
+}
+
+/**
+ * Works on what waits now, one group after the other. A message that cannot be done yet stays, with those behind it.
+ * @throws TidemarkError MESSAGING_UNAVAILABLE, MESSAGING_REFUSED; what kept a message from being done
+ */
+export async function handleWaiting(options: ListenerOptions, signal: AbortSignal): Promise<void> {
+  const { queue } = options;
+  const failures = new Map<string, TidemarkError>();
+  while (!(await queue.isEmpty(signal))) {
+    const session = await queue.nextSession(signal);
+    if (session === undefined) break; // what is there is in other hands
+    if (failures.has(session.id)) {
+      await session.close();
+      break;
+    }
+    try {
+      const failure = await drainSession(options, session, signal);
+      if (failure !== undefined) failures.set(session.id, failure);
+    } finally {
+      await session.close();
+    }
+  }
+  const [first] = failures.values();
+  if (first !== undefined) throw first;
+}
+
+/** @returns why the message in hand was given back; undefined when none was */
+async function drainSession(
+  options: ListenerOptions,
+  session: CommandSession,
+  signal: AbortSignal,
+): Promise<TidemarkError | undefined> {
+  const isStopping = (): boolean => signal.aborted || options.draining?.aborted === true;
+  for (let count = 0; count < MESSAGES_OF_A_TURN && !isStopping(); count++) {
+    const message = await session.receive(signal);
+    if (message === undefined) return undefined;
+    const failure = await handle(options, session, message, signal);
+    if (failure !== undefined) return failure;
+  }
+  return undefined;
+}
+
+/** @returns what passes, when the message was given back because of it */
+async function handle(
+  options: ListenerOptions,
+  session: CommandSession,
+  message: CommandMessage,
+  signal: AbortSignal,
+): Promise<TidemarkError | undefined> {
+  const { turns } = options;
+  const { subject } = message;
+  if (isOrder(subject)) {
+    await turns?.take(session, message, subject, signal);
+    await session.complete(message, signal);
+    return undefined;
+  }
+  await turns?.giveBack(session.id); // a command takes its group over by itself
+  return handleCommand({ ...options, session, message, signal });
+}
