@@ -6,7 +6,8 @@ import { MIB } from '../../src/model/sizes.ts';
 import { listPoints } from '../../src/points/point-store.ts';
 import type { WorkerPorts } from '../../src/worker/ports.ts';
 import type { TurnOutcome, Worker } from '../../src/worker/worker.ts';
-import { interceptPorts } from '../simulation/gated-ports.ts';
+import { interceptPorts, MUTATING } from '../simulation/gated-ports.ts';
+import { ModelShipper, START_US as LOG_START_US, streamsOf } from '../support/model-log.ts';
 import {
   GROUP,
   live,
@@ -14,6 +15,7 @@ import {
   newWorker,
   newWorld,
   protect,
+  run,
   ship,
   START_US,
   type World,
@@ -133,3 +135,44 @@ it('a disabled group is ended', async () => {
   expect(await cuts()).toEqual([]);
   expect(events).toContain('StateChanged');
 });
+
+it('it misses no point that an owner has left, wherever that one died', async () => {
+  let wasIdle = 0;
+  for (let calls = 1; ; calls++) {
+    const left = await killedAfter(calls);
+    const before = await left.points();
+    await newWorker(left.ports).turn(GROUP, live, live);
+    const afterGlance = await left.points();
+    await run(left.ports);
+    expect(await left.points(), `killed after ${calls} changes`).toEqual(afterGlance);
+    expect(afterGlance).toHaveLength(2);
+    if (before.length === 2) wasIdle++;
+    if (!left.died) break;
+  }
+  expect(wasIdle).toBeGreaterThan(1);
+});
+
+/** A group whose owner dies after so many changes, on its way through two boundaries; its lag was reported by an owner before. */
+async function killedAfter(changes: number) {
+  const broken = await newWorld();
+  await protect(broken, ['disk0'], MIB);
+  const {
+    streams: [entries = []],
+  } = streamsOf([], 1);
+  const shipper = new ModelShipper({ group: GROUP, machine: 'web', disk: 'disk0', epoch: 1 }, broken.storage.logUpload);
+  await shipper.ship(entries, LOG_START_US + 1, live);
+  await newWorker(broken.ports).turn(GROUP, live, live);
+  await shipper.ship([], LOG_START_US + 10 * MINUTE_US, live);
+  let left = changes;
+  const dying = interceptPorts(broken.ports, async (call, perform) => {
+    if (left === 0) throw new Error('killed');
+    if (MUTATING.has(call.name)) left--;
+    return perform(call.args);
+  });
+  await newWorker(dying).turn(GROUP, live, live);
+  return {
+    ports: broken.ports,
+    died: left === 0,
+    points: async () => (await listPoints(broken.storage.catalog, GROUP, live)).map(({ point }) => point),
+  };
+}

@@ -10,7 +10,9 @@ import { startBroker } from '../commands/support.ts';
 
 export interface TestQueues extends Queues {
   readonly client: ServiceBusClient;
-  readonly connectionString: string;
+  /** The same queues, by connections that go through another port. */
+  through(port: number): Queues;
+  readonly port: number;
   /** Messages of the queue of commands, in whatever hands, in their order. */
   inLine(): Promise<readonly { readonly session: string; readonly id: string; readonly isKeptBack: boolean }[]>;
   deadLetters(): Promise<number>;
@@ -49,11 +51,10 @@ function queuesOf(connectionString: string, client: ServiceBusClient): TestQueue
     }
   };
   return {
+    ...queuesAt(connectionString),
     client,
-    connectionString,
-    openCommandQueue: () => new ServiceBusCommandQueue(() => serviceBusClient(connectionString, 1000), 'commands'),
-    openWorkQueue: () => openWorkQueue(connectionString, 'commands'),
-    openCacheEvents: () => openCacheEventQueue(connectionString, 'cache-events'),
+    port: Number(/:(\d+);/.exec(connectionString)?.[1]),
+    through: (port) => queuesAt(connectionString.replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${port}`)),
     inLine: async () =>
       (await look()).map(({ sessionId, messageId, state }) => ({
         session: sessionId ?? '',
@@ -67,6 +68,12 @@ function queuesOf(connectionString: string, client: ServiceBusClient): TestQueue
         .sendMessages(subjects.map((subject) => ({ body: { eventType: 'Microsoft.Storage.BlobCreated', subject } }))),
   };
 }
+
+const queuesAt = (connectionString: string): Queues => ({
+  openCommandQueue: () => new ServiceBusCommandQueue(() => serviceBusClient(connectionString, 1000), 'commands'),
+  openWorkQueue: () => openWorkQueue(connectionString, 'commands'),
+  openCacheEvents: () => openCacheEventQueue(connectionString, 'cache-events'),
+});
 
 export const segmentSubject = (group: string, sequence = 1): string =>
   `/blobServices/default/containers/replication-logs/blobs/${group}/web/disk0/00000001/${String(sequence).padStart(12, '0')}.seg`;
