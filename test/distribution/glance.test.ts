@@ -154,7 +154,9 @@ it('it misses no point that an owner has left, wherever that one died', async ()
 
 /** A group whose owner dies after so many changes, on its way through two boundaries; its lag was reported by an owner before. */
 async function killedAfter(changes: number) {
-  const broken = await newWorld();
+  const fresh = await newWorld();
+  const clock = { ...fresh.ports.clock, nowUs: () => LOG_START_US + 10 * MINUTE_US };
+  const broken: World = { ...fresh, ports: { ...fresh.ports, clock } };
   await protect(broken, ['disk0'], MIB);
   const {
     streams: [entries = []],
