@@ -1,5 +1,5 @@
 /** Azurite and the broker as single processes, so that a test can end either of them in any way and start it again. */
-import { copyFile, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BlobServiceClient } from '@azure/storage-blob';
@@ -7,7 +7,14 @@ import { afterAll, beforeAll, vi } from 'vitest';
 import { TidemarkError } from '../../src/errors.ts';
 import { isPortFree } from '../../src/local/probes.ts';
 import { type Service, startService } from '../../src/local/service.ts';
-import { readStackConfig, stackEnvironment, type StackPorts, stackPorts } from '../../src/local/stack-config.ts';
+import {
+  PROJECT_ROOT,
+  readStackConfig,
+  type StackConfig,
+  stackEnvironment,
+  type StackPorts,
+  stackPorts,
+} from '../../src/local/stack-config.ts';
 import { serviceDefinitions } from '../../src/local/stack.ts';
 import { onFreePorts } from '../support/stack.ts';
 
@@ -20,21 +27,29 @@ const SAVE_BOUND = { timeout: 20_000, interval: 10 };
 export class Services {
   readonly home: string;
   readonly ports: StackPorts;
+  readonly #config: StackConfig;
   readonly #running = new Map<string, Service>();
 
-  private constructor(home: string, ports: StackPorts) {
+  private constructor(home: string, ports: StackPorts, brokerConfig: string) {
     this.home = home;
     this.ports = ports;
+    this.#config = { ...config, brokerConfig };
   }
 
-  static async start(): Promise<Services> {
+  /** `lockDuration` of the broker's entities, ISO 8601, instead of that of `infra/service-bus/Config.json`. */
+  static async start({ lockDuration }: { readonly lockDuration?: string } = {}): Promise<Services> {
     const home = await mkdtemp(join(tmpdir(), 'tidemark-processes-'));
+    const brokerConfig = lockDuration === undefined ? config.brokerConfig : join(home, 'Config.json');
+    if (lockDuration !== undefined) {
+      const text = await readFile(join(PROJECT_ROOT, config.brokerConfig), 'utf8');
+      await writeFile(brokerConfig, text.replaceAll('"PT1M"', JSON.stringify(lockDuration)));
+    }
     return onFreePorts(async (portBase) => {
       const ports = stackPorts(config, portBase);
       for (const port of [ports.blob, ports.broker]) {
         if (!(await isPortFree(port))) throw new TidemarkError('LOCAL_PORT_TAKEN', `port ${port} is taken`);
       }
-      const services = new Services(home, ports);
+      const services = new Services(home, ports, brokerConfig);
       await Promise.all([services.start('azurite'), services.start('broker')]);
       return services;
     });
@@ -46,7 +61,7 @@ export class Services {
   }
 
   async start(name: ServiceName): Promise<void> {
-    const definition = serviceDefinitions(this.home, config, this.ports).find((one) => one.name === name);
+    const definition = serviceDefinitions(this.home, this.#config, this.ports).find((one) => one.name === name);
     if (definition === undefined) throw new Error(`there is no service ${name}`);
     const service = await startService(definition);
     this.#running.set(name, service);
