@@ -42,6 +42,8 @@ export interface WorkerFigures {
   readonly turns: number;
   readonly contained: number;
   readonly segments: number;
+  /** By account or queue, and kind. */
+  readonly requests?: Readonly<Record<string, number>>;
 }
 
 export class Fleet {
