@@ -37,6 +37,8 @@ export interface Configuration {
   readonly compute?: ComputeConnection;
   /** 32 bytes, for sealed replication logs. */
   readonly logKey?: Buffer;
+  /** The one before it, for segments that were sealed before it was changed. */
+  readonly previousLogKey?: Buffer;
   readonly worker: {
     /** Payload that a worker keeps in memory at most. */
     readonly payloadBudgetBytes: number;
@@ -120,6 +122,8 @@ const environmentSchema = z.object({
   TIDEMARK_HOME: z.string().min(1).default(DEFAULT_HOME),
   TIDEMARK_LOG_KEY: z.string().optional(),
   TIDEMARK_LOG_KEY_FILE: z.string().optional(),
+  TIDEMARK_PREVIOUS_LOG_KEY: z.string().optional(),
+  TIDEMARK_PREVIOUS_LOG_KEY_FILE: z.string().optional(),
   TIDEMARK_PAYLOAD_BUDGET_MIB: count(MAX_PAYLOAD_BUDGET_MIB, 256),
   TIDEMARK_REQUESTS_PER_DISK: count(MAX_REQUESTS, 4),
   TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
@@ -181,7 +185,11 @@ export function parseConfiguration(environment: Environment): Configuration {
   const values = result.data;
   const isLocal = isLoopback(values.TIDEMARK_REPLICA_CONNECTION_STRING);
   const compute = computeOf(values);
-  const logKey = readLogKey(values.TIDEMARK_LOG_KEY, values.TIDEMARK_LOG_KEY_FILE);
+  const logKey = readLogKey(values, 'TIDEMARK_LOG_KEY');
+  const previousLogKey = readLogKey(values, 'TIDEMARK_PREVIOUS_LOG_KEY');
+  if (previousLogKey !== undefined && logKey === undefined) {
+    throw new TidemarkError('CONFIG_MISSING', 'TIDEMARK_LOG_KEY not set, but TIDEMARK_PREVIOUS_LOG_KEY');
+  }
   return {
     cacheConnectionString: values.TIDEMARK_CACHE_CONNECTION_STRING,
     replicaConnectionString: values.TIDEMARK_REPLICA_CONNECTION_STRING,
@@ -196,6 +204,7 @@ export function parseConfiguration(environment: Environment): Configuration {
     isLocal,
     ...(compute !== undefined && { compute }),
     ...(logKey !== undefined && { logKey }),
+    ...(previousLogKey !== undefined && { previousLogKey }),
     worker: {
       payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
       requestsPerDisk: values.TIDEMARK_REQUESTS_PER_DISK,
@@ -279,20 +288,24 @@ function isLoopback(connectionString: string): boolean {
   return /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(new URL(endpoint).hostname);
 }
 
-function readLogKey(text: string | undefined, file: string | undefined): Buffer | undefined {
+function readLogKey(
+  values: z.infer<typeof environmentSchema>,
+  name: 'TIDEMARK_LOG_KEY' | 'TIDEMARK_PREVIOUS_LOG_KEY',
+): Buffer | undefined {
+  const { [name]: text, [`${name}_FILE` as const]: file } = values;
   if (text !== undefined && file !== undefined) {
-    throw new TidemarkError('CONFIG_INVALID', 'TIDEMARK_LOG_KEY and TIDEMARK_LOG_KEY_FILE exclude each other');
+    throw new TidemarkError('CONFIG_INVALID', `${name} and ${name}_FILE exclude each other`);
   }
-  if (text !== undefined) return requireKey('TIDEMARK_LOG_KEY', decodeKey(text));
+  if (text !== undefined) return requireKey(name, decodeKey(text));
   if (file === undefined) return undefined;
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch (cause) {
-    throw new TidemarkError('CONFIG_INVALID', `TIDEMARK_LOG_KEY_FILE: cannot read ${file}`, { cause });
+    throw new TidemarkError('CONFIG_INVALID', `${name}_FILE: cannot read ${file}`, { cause });
   }
   const key = bytes.length === LOG_KEY_BYTES ? bytes : decodeKey(bytes.toString('latin1'));
-  return requireKey('TIDEMARK_LOG_KEY_FILE', key);
+  return requireKey(`${name}_FILE`, key);
 }
 
 /** 64 hex digits or base64 of 32 bytes; undefined when it is neither. */

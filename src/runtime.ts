@@ -14,7 +14,7 @@ import type { Queues, Scheduling } from './distribution/work.ts';
 import type { LogUpload } from './drain/log-store.ts';
 import type { Compute } from './failover/compute.ts';
 import { createCommandService } from './failover/service.ts';
-import { createLogKey } from './log/seal.ts';
+import { createLogKey, type LogKey } from './log/seal.ts';
 import { systemClock } from './system-clock.ts';
 import type { WorkerPorts, WorkerSettings } from './worker/ports.ts';
 import { Worker } from './worker/worker.ts';
@@ -38,14 +38,14 @@ export interface Runtime extends Queues {
 export function openRuntime(configuration: Configuration): Runtime {
   const storage = connect(configuration);
   const topic = openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic);
-  const { worker, logKey } = configuration;
+  const { worker } = configuration;
   const ports = { ...storage, topic, clock: systemClock, random: Math.random };
   const settings: WorkerSettings = {
     payloadBudgetBytes: worker.payloadBudgetBytes,
     requestsPerDisk: worker.requestsPerDisk,
     requestsPerAccount: worker.requestsPerAccount,
     rate: worker.limitPageBlobRates ? STANDARD_PAGE_BLOB : undefined,
-    key: logKey === undefined ? undefined : createLogKey(logKey),
+    key: logKeys(configuration),
   };
   const compute = configuration.compute === undefined ? undefined : lazyCompute(configuration.compute);
   const commands = createCommandService({
@@ -72,4 +72,9 @@ export function openRuntime(configuration: Configuration): Runtime {
       storage.close();
     },
   };
+}
+
+function logKeys({ logKey, previousLogKey }: Configuration): LogKey | undefined {
+  if (logKey === undefined) return undefined;
+  return createLogKey(logKey, previousLogKey === undefined ? undefined : createLogKey(previousLogKey));
 }

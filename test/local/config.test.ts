@@ -43,6 +43,8 @@ describe('configuration', () => {
       monitoringTopic: 'monitoring',
       commandQueue: 'commands',
       replyQueue: 'replies',
+      cacheEventsQueue: 'cache-events',
+      cyclePeriodMs: 2000,
       api: {},
       home: '.tidemark',
       isLocal: true,
@@ -55,7 +57,13 @@ describe('configuration', () => {
         location: 'westeurope',
         replicaAccountId: local['TIDEMARK_REPLICA_ACCOUNT_ID'],
       },
-      worker: { payloadBudgetBytes: 268_435_456, requestsPerDisk: 4, requestsPerAccount: 8, limitPageBlobRates: false },
+      worker: {
+        payloadBudgetBytes: 268_435_456,
+        requestsPerDisk: 4,
+        requestsPerAccount: 8,
+        groupsAtOnce: 4,
+        limitPageBlobRates: false,
+      },
     });
   });
 
