@@ -49,7 +49,9 @@ function openSas(name: string, sasUrl: string): { account: BlobAccount; containe
     throw new TidemarkError('COMPUTE_UNAVAILABLE', `Azure gave no usable write access to disk ${name}`);
   }
   const endpoint = [url.origin, ...path.slice(0, -2)].join('/');
-  const account = new BlobAccount(`BlobEndpoint=${endpoint};SharedAccessSignature=${url.search.slice(1)}`);
+  const account = new BlobAccount({
+    connectionString: `BlobEndpoint=${endpoint};SharedAccessSignature=${url.search.slice(1)}`,
+  });
   return { account, container: decodeURIComponent(container), blob: decodeURIComponent(blob) };
 }
 
@@ -73,7 +75,9 @@ async function withoutSecrets(run: () => Promise<void>): Promise<void> {
   } catch (error) {
     if (!(error instanceof TidemarkError)) throw error;
     const refused = error.class === 'bug' ? error.code : 'COMPUTE_REFUSED';
-    const code = error.class === 'retry' ? 'COMPUTE_UNAVAILABLE' : refused;
+    // A SAS that was ended, or has expired: the repetition is given a new one.
+    const passes = error.class === 'retry' || error.code === 'ACCESS_DENIED';
+    const code = passes ? 'COMPUTE_UNAVAILABLE' : refused;
     throw new TidemarkError(code, error.message, { cause: safeCause(error), details: error.details });
   }
 }

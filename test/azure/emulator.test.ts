@@ -14,8 +14,8 @@ let storage: Storage;
 beforeAll(async () => {
   proxy = await FaultyProxy.start(accounts().port);
   storage = connect({
-    cacheConnectionString: accounts().connectionString('cache', proxy.port),
-    replicaConnectionString: accounts().connectionString('replica', proxy.port),
+    cache: accounts().access('cache', proxy.port),
+    replica: accounts().access('replica', proxy.port),
   });
 });
 afterEach(() => proxy.reset());
@@ -189,8 +189,8 @@ describe('storage that others changed', () => {
   it('a seed that another owner created and wrote a moment ago is opened, not made again', async () => {
     const key = newKey();
     const other = connect({
-      cacheConnectionString: accounts().connectionString('cache'),
-      replicaConnectionString: accounts().connectionString('replica'),
+      cache: accounts().access('cache'),
+      replica: accounts().access('replica'),
     });
     const isCreation = (seen: SeenRequest): boolean => seen.headers['x-ms-blob-type'] === 'PageBlob';
     proxy.rule = async (seen): Promise<Fault> => {
