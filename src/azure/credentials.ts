@@ -82,7 +82,7 @@ function credentialError(error: unknown): TidemarkError {
   const { statusCode, code } = (error ?? {}) as { readonly statusCode?: unknown; readonly code?: unknown };
   const status = typeof statusCode === 'number' ? statusCode : 0;
   const isUnreached = typeof code === 'string' && UNREACHED.test(code);
-  const text = redact(error instanceof Error ? error.message : String(error));
+  const text = redact(error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, ' ');
   const passes = isUnreached || status === 408 || status === 429 || status >= 500;
   return new TidemarkError(passes ? 'IDENTITY_UNAVAILABLE' : 'SIGN_IN_FAILED', `no token: ${text}`);
 }
