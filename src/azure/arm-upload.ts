@@ -11,6 +11,9 @@ const PIECE_BYTES = 4 * MIB;
 /** Together with a piece's size it bounds the memory: 16 MiB. */
 const PARALLEL = 4;
 
+/** A write access lives an hour, and besides as long as the data takes at a rate that even a Standard HDD exceeds several times. */
+const ACCESS = { leastSeconds: 3600, bytesPerSecond: 16 * MIB } as const;
+
 type Source = Parameters<Compute['uploadDisk']>[1];
 
 /**
@@ -38,6 +41,12 @@ export async function writePages(spec: DiskSpec, sasUrl: string, source: Source,
   } finally {
     account.close();
   }
+}
+
+/** How long a write access is asked for; a failed upload is done anew, with another one. Azure's limit is 60 days. */
+export function accessSeconds(ranges: Source['ranges']): number {
+  const bytes = ranges.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+  return ACCESS.leastSeconds + Math.ceil(bytes / ACCESS.bytesPerSecond);
 }
 
 /** Azure's URL is `https://HOST/CONTAINER/BLOB?SAS`; the emulator's has the account before the container. */

@@ -1,5 +1,5 @@
 /**
- * A process that opens a runtime, then asks one identity for tokens, one after the other.
+ * A process that opens a runtime, if it is to, then asks identities for tokens, one after the other.
  *
  * usage: node credential-child.ts JSON of {@link CredentialOrder}; prints {@link CredentialReport} as JSON
  */
@@ -7,14 +7,16 @@ import { registerHooks } from 'node:module';
 import type { Identity } from '../../src/azure/credentials.ts';
 
 export interface CredentialOrder {
-  readonly identity: Identity;
+  readonly opensRuntime: boolean;
+  readonly identities: readonly Identity[];
+  /** Of each identity. */
   readonly scopes: readonly string[];
 }
 
 export interface CredentialReport {
   /** Whether the SDK of identities was loaded by the runtime, and by the tokens. */
   readonly loaded: readonly [boolean, boolean];
-  /** Of each scope: the token, or `CODE: message`. */
+  /** Of each identity and each scope: the token, or `CODE: message`. */
   readonly tokens: readonly string[];
 }
 
@@ -26,29 +28,31 @@ registerHooks({
   },
 });
 
-const { identity, scopes } = JSON.parse(process.argv[2] ?? '') as CredentialOrder;
+const { opensRuntime, identities, scopes } = JSON.parse(process.argv[2] ?? '') as CredentialOrder;
 const { openCredential } = await import('../../src/azure/credentials.ts');
-const { parseConfiguration } = await import('../../src/config.ts');
-const { openRuntime } = await import('../../src/runtime.ts');
 const { TidemarkError } = await import('../../src/errors.ts');
 
-const runtime = openRuntime(
-  parseConfiguration({
+if (opensRuntime) {
+  const { parseConfiguration } = await import('../../src/config.ts');
+  const { openRuntime } = await import('../../src/runtime.ts');
+  const emulators = {
     TIDEMARK_CACHE_CONNECTION_STRING: 'UseDevelopmentStorage=true',
     TIDEMARK_REPLICA_CONNECTION_STRING: 'UseDevelopmentStorage=true',
     TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://127.0.0.1:1;UseDevelopmentEmulator=true',
-  }),
-);
-await runtime.close();
+  };
+  await openRuntime(parseConfiguration(emulators)).close();
+}
 const byRuntime = isLoaded;
-const credential = openCredential(identity);
 const tokens: string[] = [];
-for (const scope of scopes) {
-  try {
-    tokens.push((await credential.getToken(scope))?.token ?? '');
-  } catch (error) {
-    if (!(error instanceof TidemarkError)) throw error;
-    tokens.push(`${error.code}: ${error.message}`);
+for (const identity of identities) {
+  const credential = openCredential(identity);
+  for (const scope of scopes) {
+    try {
+      tokens.push((await credential.getToken(scope))?.token ?? '');
+    } catch (error) {
+      if (!(error instanceof TidemarkError)) throw error;
+      tokens.push(`${error.code}: ${error.message}`);
+    }
   }
 }
 const report: CredentialReport = { loaded: [byRuntime, isLoaded], tokens };

@@ -13,6 +13,7 @@ import type { CredentialOrder, CredentialReport } from './credential-child.ts';
 
 const LIMIT_MS = 60_000;
 const CLIENT_ID = '11111111-2222-3333-4444-555555555555';
+const CLOUD_NAMES = ['AzureCloud', 'AzureUSGovernment', 'AzureChinaCloud'] as const;
 const STORAGE = CLOUDS.AzureCloud.storageScope;
 const run = promisify(execFile);
 const CHILD = fileURLToPath(new URL('./credential-child.ts', import.meta.url));
@@ -50,10 +51,8 @@ describe('a managed identity', () => {
         }),
       );
       const arm = `${CLOUDS.AzureCloud.armEndpoint}/.default`;
-      const order = {
-        identity: { cloud: 'AzureCloud', clientId: CLIENT_ID },
-        scopes: [STORAGE, arm, STORAGE],
-      } as const;
+      const identities = [{ cloud: 'AzureCloud', clientId: CLIENT_ID }] as const;
+      const order = { opensRuntime: true, identities, scopes: [STORAGE, arm, STORAGE] };
       const report = await tokensOf(order, { IDENTITY_ENDPOINT: `${endpoint}/msi/token`, IDENTITY_HEADER: 'h' });
       const [storage, management] = ['https://storage.azure.com', 'https://management.azure.com'];
       expect(report).toEqual({
@@ -66,33 +65,33 @@ describe('a managed identity', () => {
 });
 
 describe('without a client id', () => {
-  it.each(['AzureCloud', 'AzureUSGovernment', 'AzureChinaCloud'] as const)(
-    'the authority of %s is asked, and no other',
-    { timeout: LIMIT_MS },
-    async (cloud) => {
-      const hosts: string[] = [];
-      const proxy = createServer();
-      proxy.on('connect', (request, socket) => {
-        hosts.push(request.url ?? '');
-        socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
-      });
-      const environment = {
-        HTTPS_PROXY: await listen(proxy),
-        AZURE_TOKEN_CREDENTIALS: 'EnvironmentCredential',
-        AZURE_TENANT_ID: CLIENT_ID,
-        AZURE_CLIENT_ID: CLIENT_ID,
-        AZURE_CLIENT_SECRET: 'developer-secret',
-      };
-      const { tokens } = await tokensOf({ identity: { cloud }, scopes: [STORAGE] }, environment);
-      expect(tokens[0]).toMatch(/^(?:SIGN_IN_FAILED|IDENTITY_UNAVAILABLE): no token: /);
-      expect(tokens[0]).not.toContain('developer-secret');
-      // The SDK goes to China's authority by the newer of its two names.
-      expect(new Set(hosts)).toEqual(new Set([`${new URL(CLOUDS[cloud].tokenIssuerHost).hostname}:443`]));
-    },
-  );
+  it('the authority of the cloud is asked, and no other', { timeout: LIMIT_MS }, async () => {
+    const hosts = new Set<string>();
+    const proxy = createServer();
+    proxy.on('connect', (request, socket) => {
+      hosts.add(request.url ?? '');
+      socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+    });
+    const environment = {
+      HTTPS_PROXY: await listen(proxy),
+      AZURE_TOKEN_CREDENTIALS: 'EnvironmentCredential',
+      AZURE_TENANT_ID: CLIENT_ID,
+      AZURE_CLIENT_ID: CLIENT_ID,
+      AZURE_CLIENT_SECRET: 'developer-secret',
+    };
+    const identities = CLOUD_NAMES.map((cloud) => ({ cloud }));
+    const { tokens } = await tokensOf({ opensRuntime: false, identities, scopes: [STORAGE] }, environment);
+    for (const token of tokens) {
+      expect(token).toMatch(/^(?:SIGN_IN_FAILED|IDENTITY_UNAVAILABLE): no token: /);
+      expect(token).not.toContain('developer-secret');
+    }
+    // The SDK goes to China's authority by the newer of its two names.
+    const authorities = CLOUD_NAMES.map((cloud) => `${new URL(CLOUDS[cloud].tokenIssuerHost).hostname}:443`);
+    expect([...hosts]).toEqual(authorities);
+  });
 
   it('nobody may be there, which an operator is told', { timeout: LIMIT_MS }, async () => {
-    const order = { identity: { cloud: 'AzureCloud' }, scopes: [STORAGE] } as const;
+    const order = { opensRuntime: false, identities: [{ cloud: 'AzureCloud' }], scopes: [STORAGE] } as const;
     const none = await tokensOf(order, { AZURE_TOKEN_CREDENTIALS: 'EnvironmentCredential' });
     expect(none.tokens[0]).toMatch(/^SIGN_IN_FAILED: no token: .+EnvironmentCredential is unavailable/);
   });
