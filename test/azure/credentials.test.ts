@@ -98,7 +98,12 @@ describe('without a client id', () => {
 });
 
 describe('a credential', () => {
-  const failing = (error: unknown) => typedCredential({ getToken: () => Promise.reject(error) });
+  const failing = (error: unknown) =>
+    typedCredential({
+      getToken: async () => {
+        throw error;
+      },
+    });
   const named = (name: string, more: object): Error =>
     Object.assign(new Error('no eyJhbGciOi.eyJ.x'), { name, ...more });
 

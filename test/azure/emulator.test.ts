@@ -260,4 +260,21 @@ describe('storage that others changed', () => {
     await (await storage.seeds.open(key, SIZE, FOOTER, live)).putPages(0, pattern(1, 512), live);
     expect(await storage.logUpload.lastSequence(stream, live)).toBe(1);
   });
+
+  it('of a container that is gone, and that the identity may not make, both are said; in one that is there it is not asked', async () => {
+    const headers = { 'x-ms-error-code': 'AuthorizationPermissionMismatch' };
+    const isMaking = (seen: SeenRequest): boolean => seen.method === 'PUT' && seen.url.includes('restype=container');
+    proxy.rule = (seen) => (isMaking(seen) ? { status: 403, headers } : 'pass');
+    const name = `${freshName('d')}.json`;
+    await storage.catalog.create(name, Buffer.from('a'), live);
+    expect(proxy.seen.filter(isMaking)).toEqual([]);
+    await raw('replica', 'catalog').delete();
+    const error = await expectCode(storage.catalog.create(name, Buffer.from('a'), live), 'ACCESS_DENIED');
+    expect(error.message).toMatch(
+      /^Create the container catalog, which is missing: 403 AuthorizationPermissionMismatch at .+; the identity lacks the role/,
+    );
+    expect(proxy.seen.filter(isMaking)).toHaveLength(1);
+    proxy.reset();
+    await storage.catalog.create(name, Buffer.from('a'), live);
+  });
 });

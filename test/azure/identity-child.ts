@@ -53,7 +53,7 @@ async function replicate({ ports, settings }: Runtime): Promise<string[]> {
   });
   const worker = new Worker({ ports, settings, groups: [], report: () => undefined });
   const outcomes = await worker.runOnce(signal);
-  return outcomes.flatMap(({ error }) => (error === undefined ? [] : [String(error)]));
+  return outcomes.flatMap(({ error }) => (error === undefined ? [] : [inspect(error)]));
 }
 
 async function exportDisk0({ ports }: Runtime, id: string): Promise<void> {
@@ -72,7 +72,10 @@ async function command(runtime: Runtime): Promise<Pick<ChildReport, 'reply' | 'm
   await client.send({ group: GROUP, messageId: 'k1', body, requestedBy: 'ada', replySession: 'k1' }, signal);
   const { clock, random } = ports;
   const runner = createJobRunner({ commands, sleep: (ms, until) => clock.sleep(ms, until), random, signal });
-  await handleWaiting({ queue, commands, runner, clock, random, report: (error) => console.error(error) }, signal);
+  await handleWaiting(
+    { queue, commands, runner, clock, random, report: (error) => process.stderr.write(inspect(error)) },
+    signal,
+  );
   await runner.idle();
   const replies = [];
   for await (const reply of client.replies('k1', 'k1', signal)) replies.push(reply);

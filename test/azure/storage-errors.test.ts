@@ -57,3 +57,26 @@ describe('storage errors', () => {
     expect(storageError(error, 'Read a')).toBe(error);
   });
 });
+
+describe('a refusal to let in', () => {
+  const denied = (errorCode: string): RestError => {
+    const error = refusal(403, errorCode);
+    const url = 'https://replica.blob.core.windows.net/catalog/groups/shop.json?sv=1&sig=c2VjcmV0';
+    Object.assign(error, { request: { url } });
+    return error;
+  };
+
+  it.each([
+    ['AuthorizationPermissionMismatch', 'the identity lacks the role Storage Blob Data Contributor there'],
+    ['AuthorizationFailure', 'the network rules of the account do not let this machine in'],
+    ['KeyBasedAuthenticationNotPermitted', 'the account takes no keys; sign in with an identity'],
+    [
+      'AuthenticationFailed',
+      'the token or key is not valid there: another tenant or audience, expired, or a clock that is wrong',
+    ],
+    ['AccountIsDisabled', 'the account does not take what was sent to sign in'],
+  ])('by %s says where and why, without the signature', (code, reason) => {
+    const { message } = storageError(denied(code), 'Read shop');
+    expect(message).toBe(`Read shop: 403 ${code} at replica.blob.core.windows.net/catalog; ${reason}`);
+  });
+});
