@@ -12,8 +12,11 @@ export interface Identity {
   readonly clientId?: string;
 }
 
-/** For one token. The identity endpoint of a machine is asked again for some seconds; a developer's tool takes as long to start. */
-const TOKEN_LIMIT_MS = 30_000;
+/**
+ * For one token: the identity endpoint of a machine is asked again for some seconds, and a developer's tool takes as long to start. Below
+ * the deadline of a call to storage, so that it is the identity that is named.
+ */
+const TOKEN_LIMIT_MS = 20_000;
 /** Socket errors: nobody was reached who could have said no. */
 const UNREACHED = /^(?:ECONN|EAI_AGAIN|ENOTFOUND|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|EPIPE)/;
 
