@@ -2,7 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { CLOUDS } from './azure/clouds.ts';
+import type { Identity } from './azure/credentials.ts';
+import { isLocalStorage, requireArmEndpoint } from './azure/endpoints.ts';
 import type { ComputeConnection } from './azure/open-compute.ts';
+import { type Connections, connectionsOf, hasConnections } from './connections.ts';
 import { TidemarkError } from './errors.ts';
 import {
   CACHE_EVENTS_QUEUE,
@@ -16,10 +19,9 @@ import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
 import { MIB } from './model/sizes.ts';
 import { GROUPS_AT_ONCE } from './worker/ports.ts';
 
-export interface Configuration {
-  readonly cacheConnectionString: string;
-  readonly replicaConnectionString: string;
-  readonly serviceBusConnectionString: string;
+export interface Configuration extends Connections {
+  /** Who signs in to storage and Service Bus where there is no connection string. */
+  readonly identity: Identity;
   readonly monitoringTopic: string;
   /** Queues with sessions: commands by group, replies by who asked. */
   readonly commandQueue: string;
@@ -74,12 +76,6 @@ const MAX_CYCLE_SECONDS = 300;
 const CYCLE_SECONDS = { local: 2, azure: 60 } as const;
 const LOG_KEY_BYTES = 32;
 
-const CONNECTION_NAMES = [
-  'TIDEMARK_CACHE_CONNECTION_STRING',
-  'TIDEMARK_REPLICA_CONNECTION_STRING',
-  'TIDEMARK_SERVICE_BUS_CONNECTION_STRING',
-] as const;
-
 /** What Azure Compute needs: all of them, or none. */
 const COMPUTE_NAMES = [
   'TIDEMARK_SUBSCRIPTION_ID',
@@ -98,19 +94,15 @@ const flag = z
   .transform((value) => value === 'true' || value === '1')
   .optional();
 
-const storageConnectionString = z
-  .string()
-  .refine(
-    (text) => /(?:^|;)(?:AccountName|BlobEndpoint)=/i.test(text),
-    'is no storage connection string (AccountName=…;AccountKey=…)',
-  );
+const clientId = z.guid('is no client id').optional();
 
 const environmentSchema = z.object({
-  TIDEMARK_CACHE_CONNECTION_STRING: storageConnectionString,
-  TIDEMARK_REPLICA_CONNECTION_STRING: storageConnectionString,
-  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: z
-    .string()
-    .regex(/(?:^|;)Endpoint=sb:\/\//i, 'is no Service Bus connection string (Endpoint=sb://…)'),
+  TIDEMARK_CACHE_ACCOUNT_URL: z.string().optional(),
+  TIDEMARK_CACHE_CONNECTION_STRING: z.string().optional(),
+  TIDEMARK_REPLICA_ACCOUNT_URL: z.string().optional(),
+  TIDEMARK_REPLICA_CONNECTION_STRING: z.string().optional(),
+  TIDEMARK_SERVICE_BUS_NAMESPACE: z.string().optional(),
+  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: z.string().optional(),
   TIDEMARK_MONITORING_TOPIC: z.string().min(1).default(MONITORING_TOPIC),
   TIDEMARK_COMMAND_QUEUE: z.string().min(1).default(COMMAND_QUEUE),
   TIDEMARK_REPLY_QUEUE: z.string().min(1).default(REPLY_QUEUE),
@@ -149,7 +141,8 @@ const environmentSchema = z.object({
   // Tokens are never sent in the clear.
   TIDEMARK_ARM_ENDPOINT: z.url({ protocol: /^https$/, error: 'is no https URL' }).optional(),
   TIDEMARK_ARM_CA_FILE: z.string().optional(),
-  TIDEMARK_MANAGED_IDENTITY_CLIENT_ID: z.guid('is no client id').optional(),
+  TIDEMARK_MANAGED_IDENTITY_CLIENT_ID: clientId,
+  TIDEMARK_COMPUTE_IDENTITY_CLIENT_ID: clientId,
 });
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -169,7 +162,7 @@ export function portBaseOf(environment: Environment): number | undefined {
 }
 
 /**
- * Without any `TIDEMARK_*_CONNECTION_STRING`, the local stack that runs in `TIDEMARK_HOME` is used. Empty variables count as not set.
+ * When nothing says where storage and Service Bus are, the local stack that runs in `TIDEMARK_HOME` is used. Empty variables count as not set.
  * @throws TidemarkError CONFIG_MISSING, CONFIG_INVALID
  */
 export function parseConfiguration(environment: Environment): Configuration {
@@ -183,7 +176,10 @@ export function parseConfiguration(environment: Environment): Configuration {
     throw new TidemarkError('CONFIG_INVALID', what);
   }
   const values = result.data;
-  const isLocal = isLoopback(values.TIDEMARK_REPLICA_CONNECTION_STRING);
+  const cloud = values.TIDEMARK_CLOUD;
+  const connections = connectionsOf(values, cloud);
+  const isLocal = isLocalStorage(connections.replica);
+  const signIn = values.TIDEMARK_MANAGED_IDENTITY_CLIENT_ID;
   const compute = computeOf(values);
   const logKey = readLogKey(values, 'TIDEMARK_LOG_KEY');
   const previousLogKey = readLogKey(values, 'TIDEMARK_PREVIOUS_LOG_KEY');
@@ -191,9 +187,8 @@ export function parseConfiguration(environment: Environment): Configuration {
     throw new TidemarkError('CONFIG_MISSING', 'TIDEMARK_LOG_KEY not set, but TIDEMARK_PREVIOUS_LOG_KEY');
   }
   return {
-    cacheConnectionString: values.TIDEMARK_CACHE_CONNECTION_STRING,
-    replicaConnectionString: values.TIDEMARK_REPLICA_CONNECTION_STRING,
-    serviceBusConnectionString: values.TIDEMARK_SERVICE_BUS_CONNECTION_STRING,
+    ...connections,
+    identity: { cloud, ...(signIn !== undefined && { clientId: signIn }) },
     monitoringTopic: values.TIDEMARK_MONITORING_TOPIC,
     commandQueue: values.TIDEMARK_COMMAND_QUEUE,
     replyQueue: values.TIDEMARK_REPLY_QUEUE,
@@ -228,18 +223,19 @@ function computeOf(values: z.infer<typeof environmentSchema>): ComputeConnection
   ) {
     throw new TidemarkError('CONFIG_MISSING', `${missing.join(', ')} not set`);
   }
-  const endpoint = values.TIDEMARK_ARM_ENDPOINT?.replace(/\/+$/, '');
-  const caFile = values.TIDEMARK_ARM_CA_FILE;
-  const managedIdentityClientId = values.TIDEMARK_MANAGED_IDENTITY_CLIENT_ID;
+  const { TIDEMARK_CLOUD: cloud, TIDEMARK_ARM_ENDPOINT: given, TIDEMARK_ARM_CA_FILE: caFile } = values;
+  const endpoint =
+    given === undefined ? undefined : requireArmEndpoint({ name: 'TIDEMARK_ARM_ENDPOINT', value: given }, cloud);
+  const identityClientId = values.TIDEMARK_COMPUTE_IDENTITY_CLIENT_ID ?? values.TIDEMARK_MANAGED_IDENTITY_CLIENT_ID;
   return {
-    cloud: values.TIDEMARK_CLOUD,
+    cloud,
     subscriptionId,
     resourceGroup,
     location,
     replicaAccountId,
     ...(endpoint !== undefined && { endpoint }),
     ...(caFile !== undefined && { caFile }),
-    ...(managedIdentityClientId !== undefined && { managedIdentityClientId }),
+    ...(identityClientId !== undefined && { identityClientId }),
   };
 }
 
@@ -265,27 +261,15 @@ function apiOf(values: z.infer<typeof environmentSchema>): ApiConfiguration {
   };
 }
 
-/** The environment with all connection strings: its own, or those of the running local stack. */
+/** The environment with all places: its own, or those of the running local stack. */
 function withConnections(environment: Environment): Environment {
-  const missing = CONNECTION_NAMES.filter((name) => environment[name] === undefined);
-  if (missing.length === 0) return environment;
-  if (missing.length < CONNECTION_NAMES.length)
-    throw new TidemarkError('CONFIG_MISSING', `${missing.join(', ')} not set`);
+  if (hasConnections(environment)) return environment;
   const home = homeOf(environment);
   const stack = readStack(home);
   if (stack === undefined) {
-    throw new TidemarkError(
-      'CONFIG_MISSING',
-      `no TIDEMARK_*_CONNECTION_STRING is set and no local stack runs in ${home}`,
-    );
+    throw new TidemarkError('CONFIG_MISSING', `no TIDEMARK_*_ACCOUNT_URL is set and no local stack runs in ${home}`);
   }
   return { ...stackEnvironment(readStackConfig(), stack.ports, home), ...environment };
-}
-
-function isLoopback(connectionString: string): boolean {
-  const endpoint = /(?:^|;)BlobEndpoint=([^;]+)/i.exec(connectionString)?.[1];
-  if (endpoint === undefined || !URL.canParse(endpoint)) return false;
-  return /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(new URL(endpoint).hostname);
 }
 
 function readLogKey(

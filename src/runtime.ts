@@ -1,7 +1,9 @@
 /** From a configuration to the outside world: the storage accounts, the topic, Azure Compute, the clock and a worker's settings. */
 import { randomUUID } from 'node:crypto';
 import { STANDARD_PAGE_BLOB } from './apply/rate-limit.ts';
+import { accountAccess, serviceBusAccess } from './azure/access.ts';
 import { connect } from './azure/connect.ts';
+import { type Credential, openCredential, typedCredential } from './azure/credentials.ts';
 import { lazyCompute } from './azure/lazy-compute.ts';
 import { openCommandClient } from './azure/service-bus-command-client.ts';
 import { openCommandQueue } from './azure/service-bus-commands.ts';
@@ -34,11 +36,21 @@ export interface Runtime extends Queues {
   close(): Promise<void>;
 }
 
+export interface RuntimeOptions {
+  /** Signs in everywhere, instead of the identities that the configuration names. */
+  readonly credential?: Credential;
+}
+
 /** Opens nothing: connections are made by the first call that needs one. @throws TidemarkError for malformed connection strings */
-export function openRuntime(configuration: Configuration): Runtime {
-  const storage = connect(configuration);
-  const topic = openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic);
-  const { worker } = configuration;
+export function openRuntime(configuration: Configuration, options: RuntimeOptions = {}): Runtime {
+  const { worker, identity } = configuration;
+  const { credential, computeCredential } = credentialsOf(configuration, options);
+  const storage = connect({
+    cache: accountAccess(configuration.cache, credential, identity.cloud),
+    replica: accountAccess(configuration.replica, credential, identity.cloud),
+  });
+  const access = serviceBusAccess(configuration.serviceBus, credential);
+  const topic = openMonitoringTopic(access, configuration.monitoringTopic);
   const ports = { ...storage, topic, clock: systemClock, random: Math.random };
   const settings: WorkerSettings = {
     payloadBudgetBytes: worker.payloadBudgetBytes,
@@ -47,7 +59,8 @@ export function openRuntime(configuration: Configuration): Runtime {
     rate: worker.limitPageBlobRates ? STANDARD_PAGE_BLOB : undefined,
     key: logKeys(configuration),
   };
-  const compute = configuration.compute === undefined ? undefined : lazyCompute(configuration.compute);
+  const compute =
+    configuration.compute === undefined ? undefined : lazyCompute(configuration.compute, computeCredential);
   const commands = createCommandService({
     ...ports,
     compute,
@@ -61,12 +74,10 @@ export function openRuntime(configuration: Configuration): Runtime {
     compute,
     commands,
     scheduling: { periodMs: configuration.cyclePeriodMs, groupsAtOnce: worker.groupsAtOnce },
-    openCommandQueue: () => openCommandQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
-    openWorkQueue: () => openWorkQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
-    openCacheEvents: () =>
-      openCacheEventQueue(configuration.serviceBusConnectionString, configuration.cacheEventsQueue),
-    openCommandClient: () =>
-      openCommandClient({ ...configuration, connectionString: configuration.serviceBusConnectionString }),
+    openCommandQueue: () => openCommandQueue(access, configuration.commandQueue),
+    openWorkQueue: () => openWorkQueue(access, configuration.commandQueue),
+    openCacheEvents: () => openCacheEventQueue(access, configuration.cacheEventsQueue),
+    openCommandClient: () => openCommandClient({ ...configuration, access }),
     close: async () => {
       await topic.close();
       storage.close();
@@ -77,4 +88,17 @@ export function openRuntime(configuration: Configuration): Runtime {
 function logKeys({ logKey, previousLogKey }: Configuration): LogKey | undefined {
   if (logKey === undefined) return undefined;
   return createLogKey(logKey, previousLogKey === undefined ? undefined : createLogKey(previousLogKey));
+}
+
+/** One credential for each identity, so that its tokens are kept once. */
+function credentialsOf(
+  { identity, compute }: Configuration,
+  { credential: given }: RuntimeOptions,
+): { readonly credential: Credential; readonly computeCredential: Credential } {
+  const credential = given === undefined ? openCredential(identity) : typedCredential(given);
+  const own = compute?.identityClientId;
+  if (given !== undefined || own === undefined || own === identity.clientId) {
+    return { credential, computeCredential: credential };
+  }
+  return { credential, computeCredential: openCredential({ cloud: identity.cloud, clientId: own }) };
 }

@@ -2,6 +2,7 @@ import type { Catalog } from '../catalog/catalog.ts';
 import type { CopyStore } from '../copies/copy-store.ts';
 import type { LogStore, LogUpload } from '../drain/log-store.ts';
 import type { SeedStore } from '../seed/seed-store.ts';
+import type { AccountAccess } from './access.ts';
 import { BlobAccount, type BlobAccountOptions } from './blob-account.ts';
 import { BlobCatalog } from './blob-catalog.ts';
 import { BlobCopyStore } from './blob-copy-store.ts';
@@ -10,9 +11,9 @@ import { BlobSeedStore } from './blob-seed-store.ts';
 
 export interface StorageConnections extends BlobAccountOptions {
   /** The account that the source writes replication logs to. */
-  readonly cacheConnectionString: string;
+  readonly cache: AccountAccess;
   /** The account of seed disks and catalog. */
-  readonly replicaConnectionString: string;
+  readonly replica: AccountAccess;
 }
 
 export interface Storage {
@@ -27,8 +28,8 @@ export interface Storage {
 
 /** Sends nothing: containers are created by the first write that finds them missing. @throws TidemarkError CONNECTION_INVALID */
 export function connect(connections: StorageConnections): Storage {
-  const cache = new BlobAccount(connections.cacheConnectionString, connections);
-  const replica = new BlobAccount(connections.replicaConnectionString, connections);
+  const cache = new BlobAccount(connections.cache, connections);
+  const replica = new BlobAccount(connections.replica, connections);
   const logs = new BlobLogStore(cache);
   return {
     logStore: logs,

@@ -2,6 +2,7 @@
 import { isServiceBusError, ServiceBusClient } from '@azure/service-bus';
 import { TidemarkError } from '../errors.ts';
 import type { Sleep } from '../retry.ts';
+import type { ServiceBusAccess } from './access.ts';
 
 /** Longer than any healthy call; the SDK's own defaults add up to minutes. */
 export const CALL_TIMEOUT_MS = 10_000;
@@ -9,16 +10,20 @@ export const CALL_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 3000;
 
 /** A client whose calls fail early: retries with known bounds are made around it, not inside. */
-export function serviceBusClient(connectionString: string, timeoutInMs: number = CALL_TIMEOUT_MS): ServiceBusClient {
+export function serviceBusClient(access: ServiceBusAccess, timeoutInMs: number = CALL_TIMEOUT_MS): ServiceBusClient {
+  const options = { retryOptions: { maxRetries: 0, timeoutInMs } };
   try {
-    return new ServiceBusClient(connectionString, { retryOptions: { maxRetries: 0, timeoutInMs } });
+    if ('connectionString' in access) return new ServiceBusClient(access.connectionString, options);
+    return new ServiceBusClient(access.namespace, access.credential, options);
   } catch (cause) {
     // The string holds a key, so it is not repeated here.
-    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string is malformed', { cause });
+    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string or namespace is malformed', {
+      cause,
+    });
   }
 }
 
-/** One call with its own deadline. @throws TidemarkError MESSAGING_UNAVAILABLE, MESSAGING_REFUSED, MESSAGE_TOO_LARGE */
+/** One call with its own deadline. @throws TidemarkError MESSAGING_UNAVAILABLE, MESSAGING_REFUSED, MESSAGE_TOO_LARGE, SIGN_IN_FAILED, IDENTITY_UNAVAILABLE */
 export async function callServiceBus<T>(
   { entity, timeoutMs }: { readonly entity: string; readonly timeoutMs: number },
   signal: AbortSignal,

@@ -4,6 +4,7 @@ import type { CommandClient, OutgoingCommand } from '../commands/command-client.
 import { replySchema, type Reply } from '../commands/messages.ts';
 import { TidemarkError } from '../errors.ts';
 import { MESSAGING_RETRY, withRetries, type RetryPolicy } from '../retry.ts';
+import type { ServiceBusAccess } from './access.ts';
 import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 /** How long one look for a reply waits. */
@@ -16,14 +17,14 @@ const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> => dela
 const RETRY: RetryPolicy = { ...MESSAGING_RETRY, sleep, random: Math.random };
 
 export interface CommandQueues {
-  readonly connectionString: string;
+  readonly access: ServiceBusAccess;
   readonly commandQueue: string;
   /** With sessions. */
   readonly replyQueue: string;
 }
 
 export function openCommandClient(queues: CommandQueues): CommandClient {
-  const client = serviceBusClient(queues.connectionString);
+  const client = serviceBusClient(queues.access);
   return {
     // The same message id again is dropped by the queue.
     send: (command, signal) => withRetries(RETRY, signal, () => send(client, queues, command, signal)),

@@ -11,6 +11,7 @@ import { isOrder, type Order } from '../distribution/orders.ts';
 import type { CacheEventQueue, CacheEvents, WorkQueue } from '../distribution/work-queue.ts';
 import { assert } from '../errors.ts';
 import { MESSAGING_RETRY, withRetries, type RetryPolicy } from '../retry.ts';
+import type { ServiceBusAccess } from './access.ts';
 import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 const PEEK_COUNT = 250;
@@ -24,8 +25,8 @@ const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> => dela
 
 const RETRY: RetryPolicy = { ...MESSAGING_RETRY, sleep, random: Math.random };
 
-export function openWorkQueue(connectionString: string, queue: string): WorkQueue {
-  return new ServiceBusWorkQueue(serviceBusClient(connectionString), queue);
+export function openWorkQueue(access: ServiceBusAccess, queue: string): WorkQueue {
+  return new ServiceBusWorkQueue(serviceBusClient(access), queue);
 }
 
 class ServiceBusWorkQueue implements WorkQueue {
@@ -103,8 +104,8 @@ function toMessage({ group, subject, messageId, notBeforeMs }: Order): ServiceBu
   };
 }
 
-export function openCacheEventQueue(connectionString: string, queue: string): CacheEventQueue {
-  const client = serviceBusClient(connectionString);
+export function openCacheEventQueue(access: ServiceBusAccess, queue: string): CacheEventQueue {
+  const client = serviceBusClient(access);
   const call = caller(`queue ${queue}`);
   let receiver: ServiceBusReceiver | undefined;
   return {

@@ -13,8 +13,8 @@ const storages: Storage[] = [];
 const servers: BlobAccount[] = [];
 const open = async (): Promise<Storage> => {
   const storage = connect({
-    cacheConnectionString: accounts().connectionString('cache'),
-    replicaConnectionString: accounts().connectionString('replica'),
+    cache: accounts().access('cache'),
+    replica: accounts().access('replica'),
   });
   storages.push(storage);
   return storage;
@@ -33,7 +33,7 @@ copyStoreContract('Azurite', open);
 copyStoreContract(
   'Azurite, on the server',
   async () => {
-    const account = new BlobAccount(accounts().connectionString('replica'));
+    const account = new BlobAccount(accounts().access('replica'));
     servers.push(account);
     return { seeds: (await open()).seeds, copies: new BlobCopyStore(account, { serverSideCopy: true }) };
   },

@@ -70,9 +70,9 @@ function queuesOf(connectionString: string, client: ServiceBusClient): TestQueue
 }
 
 const queuesAt = (connectionString: string): Queues => ({
-  openCommandQueue: () => new ServiceBusCommandQueue(() => serviceBusClient(connectionString, 1000), 'commands'),
-  openWorkQueue: () => openWorkQueue(connectionString, 'commands'),
-  openCacheEvents: () => openCacheEventQueue(connectionString, 'cache-events'),
+  openCommandQueue: () => new ServiceBusCommandQueue(() => serviceBusClient({ connectionString }, 1000), 'commands'),
+  openWorkQueue: () => openWorkQueue({ connectionString }, 'commands'),
+  openCacheEvents: () => openCacheEventQueue({ connectionString }, 'cache-events'),
 });
 
 export const segmentSubject = (group: string, sequence = 1): string =>
