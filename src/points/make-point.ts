@@ -155,6 +155,7 @@ async function isWhole(manifest: Manifest, { catalog, group, disks, signal }: Ma
     const named = manifest.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk)?.snapshot;
     if ((await seed.listSnapshots(signal)).every(({ snapshot }) => snapshot !== named)) return false;
   }
+  if (manifest.changesSha256 === null) return true; // rebuilt, without a list
   const changes = await catalog.read(catalogName.changes(group, manifest.point), signal);
   return changes !== undefined && sha256(changes.bytes) === manifest.changesSha256;
 }
