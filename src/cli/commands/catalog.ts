@@ -14,7 +14,7 @@ const LOST = [
   'pins',
   'the results of verifications',
   'checksums of the points, unless their changes lists have survived',
-  'what machines become in Azure (`tidemark group set-target`)',
+  'what machines become in Azure (`tidemark group target`)',
   'jobs, failovers and test failovers',
   'runs of recovery plans and their approvals',
   'messages that waited to be sent',
