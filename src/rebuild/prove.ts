@@ -61,7 +61,7 @@ export interface Proof {
   /** Oldest first. */
   readonly points: readonly ProvenPoint[];
   readonly leftOut: readonly LeftOut[];
-  /** Points that were pruned before: of their snapshots only those are left that later points use. */
+  /** Points of whose snapshots only those are left that other points use: pruned before, as a rule. */
   readonly pruned: readonly string[];
   /** All snapshots that can be trusted, oldest first within a disk. */
   readonly usable: readonly UsableSnapshot[];
@@ -98,7 +98,8 @@ export function provePoints(found: FoundGroup, options: ProveOptions): Proof {
   const onSeeds = snapshotsByDisk(usable);
   const points: ProvenPoint[] = [];
   const failed: { readonly left: LeftOut; readonly id: string; readonly own: readonly UsableSnapshot[] }[] = [];
-  for (const [id, own] of Map.groupBy(usable, ({ facts }) => facts.point)) {
+  const inCutOrder = usable.toSorted((a, b) => byCut(factOf(a.facts), factOf(b.facts)));
+  for (const [id, own] of Map.groupBy(inCutOrder, ({ facts }) => facts.point)) {
     const proven = provePoint(id, own, onSeeds, options.trustOld);
     if ('reason' in proven) failed.push({ left: { point: id, blob: null, ...proven }, id, own });
     else points.push(proven);
@@ -106,7 +107,7 @@ export function provePoints(found: FoundGroup, options: ProveOptions): Proof {
   const serving = new Set(points.flatMap(({ disks }) => disks));
   const isPruned = (own: readonly UsableSnapshot[]): boolean => own.every((snapshot) => serving.has(snapshot));
   return {
-    points: points.toSorted((a, b) => byCut(factOf(a.head), factOf(b.head))),
+    points,
     leftOut: [...leftOut, ...failed.filter(({ own }) => !isPruned(own)).map(({ left }) => left)],
     pruned: failed.filter(({ own }) => isPruned(own)).map(({ id }) => id),
     usable,

@@ -6,8 +6,9 @@ import { executeRebuild } from '../../src/rebuild/execute.ts';
 import type { FoundGroup } from '../../src/rebuild/found.ts';
 import { lookAtGroup, type RebuildPorts } from '../../src/rebuild/look.ts';
 import { planRebuild, type GroupPlan } from '../../src/rebuild/plan.ts';
-import { START_US } from '../support/model-log.ts';
-import { GROUP, signal } from '../simulation/world.ts';
+import { FIVE_MINUTES_US } from '../../src/model/time.ts';
+import { START_US, streamsOf } from '../support/model-log.ts';
+import { GROUP, signal, World } from '../simulation/world.ts';
 
 export const REBUILT_US = START_US + 86_400_000_000;
 
@@ -40,4 +41,20 @@ export function essence({ point, kind, cutUs, cut, mark, previousPoint, disks }:
     ...{ point, kind, cutUs, cut, mark, previousPoint },
     disks: disks.map(({ sequence: _, record: __, logDigest: ___, ...disk }) => disk),
   };
+}
+
+/** A world of two disks with four points: both disks change at the first and second, one at the third, none at the fourth. */
+export async function madeWorld(): Promise<World> {
+  const write = (gapUs: number, disk: number, sector: number) => ({
+    ...{ gapUs, what: 'write' as const, sector, sectors: 4, fill: 9, disk },
+    ...{ lostOn: null, skewUs: 0, markKind: 'app' as const },
+  });
+  const { streams } = streamsOf(
+    [write(1, 0, 1), write(1, 1, 2), write(FIVE_MINUTES_US, 0, 3), write(1, 1, 4), write(FIVE_MINUTES_US, 1, 5)],
+    2,
+  );
+  const world = await World.create({ diskCount: 2, policy: { retentionHours: 30, appConsistentHours: 0 } });
+  await world.shipAll(streams, [4], START_US + 4 * FIVE_MINUTES_US);
+  await world.drain();
+  return world;
 }

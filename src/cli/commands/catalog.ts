@@ -116,7 +116,8 @@ function printPlan(context: CliContext, plan: GroupPlan): void {
   for (const { point, blob, reason, text } of leftOut) {
     rows.push([[point, blob].filter((part) => part !== null).join(' '), 'leave out', `${reason}: ${text}`]);
   }
-  for (const id of pruned) rows.push([id, 'pruned', 'its last snapshots serve later points']);
+  for (const id of pruned)
+    rows.push([id, 'pruned', 'as it seems: only snapshots that other points use are left of it']);
   if (progress !== undefined) rows.push([`progress of ${group}`, 'create', 'no disk in it: each begins anew']);
   if (document !== undefined) rows.push([`group ${group}`, 'create', documentText(document)]);
   printTable(context, ['item', '', 'reason'], rows);
