@@ -17,7 +17,13 @@ const START_US = usOf('2026-11-20T04:00:30Z');
 const DISKS = ['disk0', 'disk1'];
 const work = ['worker', 'run', '--once'];
 const protect = [
-  ...['group', 'protect', GROUP, '--policy', 'daily', '--machine', 'web'],
+  'group',
+  'protect',
+  GROUP,
+  '--policy',
+  'daily',
+  '--machine',
+  'web',
   ...DISKS.flatMap((disk) => ['--disk', `${disk}=${SYNTHETIC_DISK_BYTES}`]),
 ];
 

@@ -260,7 +260,10 @@ describe('what is there of the catalog', () => {
 });
 
 const failedOver = {
-  ...{ state: 'failed-over' as const, job: 'j', point: null, made: [] },
+  state: 'failed-over' as const,
+  job: 'j',
+  point: null,
+  made: [],
   since: '2026-11-23T04:00:00Z',
 };
 

@@ -113,8 +113,15 @@ it('lists no point with a wrong sector, whatever was pruned or deleted by hand b
 
 it('goes on in a new epoch behind the points that came back, and keeps them', async () => {
   const events = [1, 2, 3, 4].map((sector) => ({
-    ...{ gapUs: 'boundary' as const, what: 'write' as const, sector, sectors: 3, fill: 7, disk: sector },
-    ...{ lostOn: null, skewUs: 0, markKind: 'app' as const },
+    gapUs: 'boundary' as const,
+    what: 'write' as const,
+    sector,
+    sectors: 3,
+    fill: 7,
+    disk: sector,
+    lostOn: null,
+    skewUs: 0,
+    markKind: 'app' as const,
   }));
   const { streams, endUs } = streamsOf(events, 2);
   const world = await World.create({ diskCount: 2, policy: { retentionHours: 360, appConsistentHours: 0 } });
@@ -125,7 +132,11 @@ it('goes on in a new epoch behind the points that came back, and keeps them', as
   const { planned } = await rebuild(world.storage);
   expect(planned.document).toMatchObject({ wanted: 'disabled', policy: 'p' });
   expect(planned.policy).toEqual({
-    ...{ policy: 'p', retentionHours: 360, appConsistentHours: 0, rpoThresholdMinutes: 15, logRetentionHours: 0 },
+    policy: 'p',
+    retentionHours: 360,
+    appConsistentHours: 0,
+    rpoThresholdMinutes: 15,
+    logRetentionHours: 0,
   });
   expect(plan(await look(world.storage)).points.map(({ action }) => action)).toEqual(before.map(() => 'exists'));
 

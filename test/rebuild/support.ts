@@ -38,16 +38,35 @@ export async function documents({ catalog }: MemoryStorage): Promise<string[]> {
 /** What must come back of a manifest. The place in the log of a disk that did not change may lie further back. */
 export function essence({ point, kind, cutUs, cut, mark, previousPoint, disks }: Manifest) {
   return {
-    ...{ point, kind, cutUs, cut, mark, previousPoint },
-    disks: disks.map(({ sequence: _, record: __, logDigest: ___, ...disk }) => disk),
+    point,
+    kind,
+    cutUs,
+    cut,
+    mark,
+    previousPoint,
+    disks: disks.map(({ machine, disk, sizeBytes, snapshot, copy, changedBytes, epoch }) => [
+      `${machine}/${disk}`,
+      sizeBytes,
+      snapshot,
+      copy,
+      changedBytes,
+      epoch,
+    ]),
   };
 }
 
 /** A world of two disks with four points: both disks change at the first and second, one at the third, none at the fourth. */
 export async function madeWorld(): Promise<World> {
   const write = (gapUs: number, disk: number, sector: number) => ({
-    ...{ gapUs, what: 'write' as const, sector, sectors: 4, fill: 9, disk },
-    ...{ lostOn: null, skewUs: 0, markKind: 'app' as const },
+    gapUs,
+    what: 'write' as const,
+    sector,
+    sectors: 4,
+    fill: 9,
+    disk,
+    lostOn: null,
+    skewUs: 0,
+    markKind: 'app' as const,
   });
   const { streams } = streamsOf(
     [write(1, 0, 1), write(1, 1, 2), write(FIVE_MINUTES_US, 0, 3), write(1, 1, 4), write(FIVE_MINUTES_US, 1, 5)],
