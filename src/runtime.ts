@@ -17,6 +17,7 @@ import type { LogUpload } from './drain/log-store.ts';
 import type { Compute } from './failover/compute.ts';
 import { createCommandService } from './failover/service.ts';
 import { createLogKey, type LogKey } from './log/seal.ts';
+import type { ReplicaSurvey } from './rebuild/survey.ts';
 import { systemClock } from './system-clock.ts';
 import type { WorkerPorts, WorkerSettings } from './worker/ports.ts';
 import { Worker } from './worker/worker.ts';
@@ -24,7 +25,7 @@ import { Worker } from './worker/worker.ts';
 export { requireCompute } from './failover/ports.ts';
 
 export interface Runtime extends Queues {
-  readonly ports: WorkerPorts & { readonly logUpload: LogUpload };
+  readonly ports: WorkerPorts & { readonly logUpload: LogUpload; readonly survey: ReplicaSurvey };
   readonly settings: WorkerSettings;
   /** Undefined when the configuration says nothing about it. */
   readonly compute: Compute | undefined;

@@ -1,6 +1,7 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import type { CopyStore } from '../copies/copy-store.ts';
 import type { LogStore, LogUpload } from '../drain/log-store.ts';
+import type { ReplicaSurvey } from '../rebuild/survey.ts';
 import type { SeedStore } from '../seed/seed-store.ts';
 import type { AccountAccess } from './access.ts';
 import { BlobAccount, type BlobAccountOptions } from './blob-account.ts';
@@ -8,6 +9,7 @@ import { BlobCatalog } from './blob-catalog.ts';
 import { BlobCopyStore } from './blob-copy-store.ts';
 import { BlobLogStore } from './blob-log-store.ts';
 import { BlobSeedStore } from './blob-seed-store.ts';
+import { BlobSurvey } from './blob-survey.ts';
 
 export interface StorageConnections extends BlobAccountOptions {
   /** The account that the source writes replication logs to. */
@@ -22,6 +24,7 @@ export interface Storage {
   readonly seeds: SeedStore;
   readonly copies: CopyStore;
   readonly catalog: Catalog;
+  readonly survey: ReplicaSurvey;
   /** Ends the connections; requests in flight fail. */
   close(): void;
 }
@@ -37,6 +40,7 @@ export function connect(connections: StorageConnections): Storage {
     seeds: new BlobSeedStore(replica),
     copies: new BlobCopyStore(replica, { serverSideCopy: !isEmulator(replica) }),
     catalog: new BlobCatalog(replica),
+    survey: new BlobSurvey(replica),
     close: () => {
       cache.close();
       replica.close();

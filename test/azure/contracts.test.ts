@@ -6,6 +6,7 @@ import { catalogContract } from '../contracts/catalog.contract.ts';
 import { copyStoreContract } from '../contracts/copy-store.contract.ts';
 import { logStoreContract } from '../contracts/log-store.contract.ts';
 import { seedStoreContract } from '../contracts/seed-store.contract.ts';
+import { surveyContract } from '../contracts/survey.contract.ts';
 import { useAccounts } from './accounts.ts';
 
 const accounts = useAccounts();
@@ -40,3 +41,4 @@ copyStoreContract(
   { isIndependent: false },
 );
 catalogContract('Azurite', async () => (await open()).catalog);
+surveyContract('Azurite', open);
