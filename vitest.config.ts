@@ -26,16 +26,25 @@ const SHARED = [
   'worker',
 ].map((folder) => `test/${folder}/**/*.test.ts`);
 
+const limits = { testTimeout: 60_000, hookTimeout: 60_000 };
+
+// A project that had maxWorkers itself would not heed --maxWorkers. Groups, since a shared worker ends before a file that wants its own.
 export default defineConfig({
   test: {
     // Two cores: more workers only make Azurite's answers slower.
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
     reporters: ['default', './test/support/closing-line.ts'],
     projects: [
-      { extends: true, test: { name: 'shared', include: SHARED, isolate: false } },
-      { extends: true, test: { name: 'alone', include: ['test/**/*.test.ts'], exclude: SHARED } },
+      { test: { ...limits, name: 'shared', include: SHARED, isolate: false, sequence: { groupOrder: 1 } } },
+      {
+        test: {
+          ...limits,
+          name: 'alone',
+          include: ['test/**/*.test.ts'],
+          exclude: SHARED,
+          sequence: { groupOrder: 2 },
+        },
+      },
     ],
   },
 });
