@@ -2,11 +2,18 @@
 import { isServiceBusError, ServiceBusClient } from '@azure/service-bus';
 import { TidemarkError } from '../errors.ts';
 import type { Sleep } from '../retry.ts';
+import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
+import { countServiceBus } from './count-service-bus.ts';
 
 /** Longer than any healthy call; the SDK's own defaults add up to minutes. */
 export const CALL_TIMEOUT_MS = 10_000;
 /** Closing waits for answers that a dying peer never gives. */
 const CLOSE_TIMEOUT_MS = 3000;
+
+/** `client`, which tells `observer`, if there is one, of every call of its senders, receivers and sessions. */
+export const observedClient = (client: ServiceBusClient, observer: MessagingObserver | undefined): ServiceBusClient =>
+  observer === undefined ? client : countServiceBus(client, observer);
 
 /** A client whose calls fail early: retries with known bounds are made around it, not inside. */
 export function serviceBusClient(connectionString: string, timeoutInMs: number = CALL_TIMEOUT_MS): ServiceBusClient {
@@ -45,7 +52,7 @@ const REFUSALS: ReadonlySet<string> = new Set([
 function messagingError(error: unknown, entity: string): unknown {
   if (error instanceof TypeError || error instanceof RangeError || error instanceof TidemarkError) return error;
   const code = isServiceBusError(error) ? error.code : undefined;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = redactSecrets(error instanceof Error ? error.message : String(error));
   if (code === 'MessageSizeExceeded') {
     return new TidemarkError('MESSAGE_TOO_LARGE', `${entity}: ${message}`, { cause: error });
   }

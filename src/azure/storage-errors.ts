@@ -1,6 +1,7 @@
 /** Pure. What an answer of storage, or its absence, means: outcome to handle, failure to repeat, or error to report. */
 import { RestError } from '@azure/storage-blob';
 import { TidemarkError } from '../errors.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
 
 /** HTTP status of a refusal, 0 when no answer came. */
 export const statusOf = (error: unknown): number => (error instanceof RestError ? (error.statusCode ?? 0) : 0);
@@ -85,4 +86,4 @@ export function storageError(error: unknown, action: string): TidemarkError {
   return new TidemarkError(unavailable ? 'STORAGE_UNAVAILABLE' : 'ASSERTION', message, options);
 }
 
-const nameOf = (error: unknown): string => (error instanceof Error ? error.message : 'no answer');
+const nameOf = (error: unknown): string => (error instanceof Error ? redactSecrets(error.message) : 'no answer');
