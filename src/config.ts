@@ -13,6 +13,7 @@ import {
 } from './local/stack-config.ts';
 import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
 import { MIB } from './model/sizes.ts';
+import { LOG_LEVELS, type LogLevel } from './telemetry/log-levels.ts';
 
 export interface Configuration {
   readonly cacheConnectionString: string;
@@ -31,6 +32,7 @@ export interface Configuration {
   readonly compute?: ComputeConnection;
   /** 32 bytes, for sealed replication logs. */
   readonly logKey?: Buffer;
+  readonly telemetry: TelemetryConfiguration;
   readonly worker: {
     /** Payload that a worker keeps in memory at most. */
     readonly payloadBudgetBytes: number;
@@ -41,6 +43,15 @@ export interface Configuration {
     /** Keep to Azure's 500 requests/s and 60 MiB/s per page blob. */
     readonly limitPageBlobRates: boolean;
   };
+}
+
+export interface TelemetryConfiguration {
+  /** Of the JSON log of hosts. */
+  readonly logLevel: LogLevel;
+  /** Where metrics and traces go, by OTLP over HTTP; nothing is exported without it. */
+  readonly otlpEndpoint?: string;
+  /** What the environment says of that endpoint. */
+  readonly otlpProtocol?: string;
 }
 
 /** Whose tokens the HTTP door takes. */
@@ -112,6 +123,9 @@ const environmentSchema = z.object({
   TIDEMARK_REQUESTS_PER_DISK: count(MAX_REQUESTS, 4),
   TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
   TIDEMARK_LIMIT_PAGE_BLOB_RATES: flag,
+  TIDEMARK_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: z.url({ protocol: /^https?$/, error: 'is no http(s) URL' }).optional(),
+  OTEL_EXPORTER_OTLP_PROTOCOL: z.string().optional(),
   TIDEMARK_CLOUD: z.enum(Object.keys(CLOUDS) as (keyof typeof CLOUDS)[]).default('AzureCloud'),
   TIDEMARK_SUBSCRIPTION_ID: z.guid('is no subscription id').optional(),
   TIDEMARK_RESOURCE_GROUP: z
@@ -181,12 +195,22 @@ export function parseConfiguration(environment: Environment): Configuration {
     isLocal,
     ...(compute !== undefined && { compute }),
     ...(logKey !== undefined && { logKey }),
+    telemetry: telemetryOf(values),
     worker: {
       payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
       requestsPerDisk: values.TIDEMARK_REQUESTS_PER_DISK,
       requestsPerAccount: values.TIDEMARK_REQUESTS_PER_ACCOUNT,
       limitPageBlobRates: values.TIDEMARK_LIMIT_PAGE_BLOB_RATES ?? !isLocal,
     },
+  };
+}
+
+function telemetryOf(values: z.infer<typeof environmentSchema>): TelemetryConfiguration {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint, OTEL_EXPORTER_OTLP_PROTOCOL: otlpProtocol } = values;
+  return {
+    logLevel: values.TIDEMARK_LOG_LEVEL,
+    ...(otlpEndpoint !== undefined && { otlpEndpoint }),
+    ...(otlpProtocol !== undefined && { otlpProtocol }),
   };
 }
 

@@ -18,7 +18,9 @@ export function countServiceBus(client: ServiceBusClient, observer: MessagingObs
   client.createSender = (...given) => countSender(createSender(...given), tell);
   const createReceiver = client.createReceiver.bind(client) as (...given: unknown[]) => ServiceBusReceiver;
   client.createReceiver = (...given: unknown[]) => countReceiver(createReceiver(...given), tell);
-  const acceptSession = client.acceptSession.bind(client) as (...given: unknown[]) => Promise<ServiceBusSessionReceiver>;
+  const acceptSession = client.acceptSession.bind(client) as (
+    ...given: unknown[]
+  ) => Promise<ServiceBusSessionReceiver>;
   client.acceptSession = async (...given: unknown[]) =>
     countSession(await tell('accept-session', () => acceptSession(...given), none), tell);
   const acceptNext = client.acceptNextSession.bind(client) as (
@@ -52,7 +54,11 @@ function countSender(sender: ServiceBusSender, tell: Tell): ServiceBusSender {
   const send = sender.sendMessages.bind(sender);
   sender.sendMessages = (messages, options) => {
     const count = Array.isArray(messages) ? messages.length : 'tryAddMessage' in messages ? messages.count : 1;
-    return tell('send', () => send(messages, options), () => count);
+    return tell(
+      'send',
+      () => send(messages, options),
+      () => count,
+    );
   };
   return sender;
 }

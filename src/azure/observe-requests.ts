@@ -30,7 +30,10 @@ export function observeRequests(service: BlobServiceClient, account: AccountRole
     readonly storageClientContext?: { readonly pipeline?: CorePipeline };
   };
   const pipeline = storageClientContext?.pipeline;
-  assert(typeof pipeline?.addPolicy === 'function', 'a storage client keeps its pipeline where its pinned version does');
+  assert(
+    typeof pipeline?.addPolicy === 'function',
+    'a storage client keeps its pipeline where its pinned version does',
+  );
   pipeline.addPolicy(
     {
       name: 'tidemarkObserver',

@@ -37,7 +37,11 @@ function ownFacts(error: TidemarkError): Pick<ErrorFacts, 'class' | 'hint' | 'de
     key,
     typeof value === 'string' ? redactSecrets(value) : value,
   ]);
-  return { class: error.class, hint: error.hint, details: Object.fromEntries(details) as ErrorFacts['details'] & object };
+  return {
+    class: error.class,
+    hint: error.hint,
+    details: Object.fromEntries(details) as ErrorFacts['details'] & object,
+  };
 }
 
 /** The code under which an error is counted: of the catalogue, else `UNEXPECTED`. */

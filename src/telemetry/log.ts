@@ -1,19 +1,15 @@
 /** The log of a host: one JSON document per line. */
 import { pino, stdTimeFunctions, type Logger } from 'pino';
-import { describeEvent } from '../monitoring/describe.ts';
-import { severityOf, type MonitoringEvent, type Severity } from '../monitoring/events.ts';
 import { errorFacts } from './error-facts.ts';
+import type { LogLevel } from './log-levels.ts';
 import { redactSecrets } from './redact.ts';
-
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export type Log = Logger;
 
 export interface LogOptions {
   readonly level: LogLevel;
   /** Gets each line with its end of line, at once. */
-  readonly stream: { write(line: string): unknown };
+  readonly stream: { write(line: string): void };
 }
 
 /**
@@ -31,7 +27,7 @@ export function createLog({ level, stream }: LogOptions): Log {
       serializers: { err: (error: unknown) => (error instanceof Error ? errorFacts(error) : error) },
       hooks: { streamWrite: redactSecrets },
     },
-    stream as { write(line: string): void },
+    stream,
   );
 }
 
@@ -45,34 +41,3 @@ function withErrorFields(fields: Record<string, unknown>): Record<string, unknow
     ...(hint !== undefined && { hint }),
   };
 }
-
-const LEVEL_OF: Readonly<Record<Severity, 'info' | 'warn' | 'error' | 'fatal'>> = {
-  info: 'info',
-  warning: 'warn',
-  error: 'error',
-  critical: 'fatal',
-};
-
-/** One line per event, with the fields that alerts look for: `event`, `group`, `severity`, `symptoms`, and its data without the lists. */
-export function logEvent(log: Log, group: string, event: MonitoringEvent): void {
-  const severity = severityOf(event);
-  const fields = { event: event.type, group, severity, ...aboutFields(event), data: scalarsOf(event) };
-  log[LEVEL_OF[severity]](fields, describeEvent(event));
-}
-
-function aboutFields({ type, data }: MonitoringEvent): Record<string, unknown> {
-  const about: Record<string, unknown> = {};
-  const { point, cut, job, code, machine, disk } = data as Readonly<Record<string, unknown>>;
-  if (typeof point === 'string') about['point'] = point;
-  if (typeof cut === 'string') about['cut'] = cut;
-  if (typeof job === 'string') about['job'] = job;
-  if (typeof code === 'string') about['code'] = code;
-  if (typeof disk === 'string') about['disk'] = `${String(machine)}/${disk}`;
-  if (type === 'HealthChanged') about['symptoms'] = data.symptoms.map((symptom) => symptom.code);
-  return about;
-}
-
-const scalarsOf = ({ data }: MonitoringEvent): Record<string, unknown> =>
-  Object.fromEntries(
-    Object.entries(data).map(([key, value]) => [Array.isArray(value) ? `${key}Count` : key, Array.isArray(value) ? value.length : value]),
-  );

@@ -37,7 +37,10 @@ export function createRequestTally(): RequestTally {
       }
     },
     snapshot: () => ({
-      storage: { cache: storage.cache.counts() as Record<string, number>, replica: storage.replica.counts() as Record<string, number> },
+      storage: {
+        cache: storage.cache.counts() as Record<string, number>,
+        replica: storage.replica.counts() as Record<string, number>,
+      },
       throttled: throttled.counts(),
       leases: leases.counts(),
       serviceBus: serviceBus.counts(),

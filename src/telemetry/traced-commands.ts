@@ -7,7 +7,10 @@ import type { Telemetry } from './telemetry.ts';
 import { failSpan, inSpan } from './tracing.ts';
 
 export function tracedCommands(commands: CommandService, telemetry: Telemetry): CommandService {
-  return { ...commands, execute: (group, job, options, signal) => execute(commands, telemetry, { group, job, options, signal }) };
+  return {
+    ...commands,
+    execute: (group, job, options, signal) => execute(commands, telemetry, { group, job, options, signal }),
+  };
 }
 
 interface Execution {
@@ -37,7 +40,11 @@ function execute(
     };
     try {
       const view = await commands.execute(group, job, { ...options, onProgress }, signal);
-      span.setAttributes({ command: view.command, state: view.state, ...(view.point !== null && { point: view.point }) });
+      span.setAttributes({
+        command: view.command,
+        state: view.state,
+        ...(view.point !== null && { point: view.point }),
+      });
       if (view.state === 'failed') failSpan(span, failureOf(view));
       count(view.command, view.state);
       return view;

@@ -25,7 +25,8 @@ export function failSpan(span: Span, error: unknown): void {
   span.setStatus({ code: SpanStatusCode.ERROR, message });
   span.setAttribute('error.type', codeOfError(error));
   const causes: string[] = [];
-  for (let at = cause; at !== undefined; at = at.cause) causes.push(`caused by ${at.stack ?? `${at.type}: ${at.message}`}`);
+  for (let at = cause; at !== undefined; at = at.cause)
+    causes.push(`caused by ${at.stack ?? `${at.type}: ${at.message}`}`);
   span.addEvent('exception', {
     'exception.type': type,
     'exception.message': message,

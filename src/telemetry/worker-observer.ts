@@ -4,10 +4,11 @@ import { severityOf, type MonitoringEvent } from '../monitoring/events.ts';
 import type { DrainCounters } from '../worker/disk-drain.ts';
 import { GroupSession } from '../worker/group-session.ts';
 import type { Clock } from '../worker/ports.ts';
-import type { GroupOutcome, WorkerOptions } from '../worker/worker.ts';
+import type { WorkerOptions } from '../worker/worker.ts';
 import { codeOfError } from './error-facts.ts';
 import type { Measurement } from './instruments.ts';
-import { logEvent, type Log } from './log.ts';
+import { logEvent, logOutcome } from './event-log.ts';
+import type { Log } from './log.ts';
 import type { ObservedName } from './metrics.ts';
 import type { Telemetry } from './telemetry.ts';
 import { inSpan } from './tracing.ts';
@@ -50,7 +51,9 @@ export function observeWorker({ telemetry, clock, log }: ObserverOptions): Worke
     },
     openSession: async (options) => {
       const attributes = { group: options.document.group };
-      const session = await inSpan(tracer, { name: 'tidemark.group.open', attributes }, () => GroupSession.open(options));
+      const session = await inSpan(tracer, { name: 'tidemark.group.open', attributes }, () =>
+        GroupSession.open(options),
+      );
       const cycle = session.cycle.bind(session);
       session.cycle = (sliceMs) =>
         inSpan(tracer, { name: 'tidemark.group.cycle', attributes }, async () => {
@@ -72,11 +75,6 @@ export function observeWorker({ telemetry, clock, log }: ObserverOptions): Worke
   };
 }
 
-function logOutcome(log: Log, { group, error, needsResync }: GroupOutcome): void {
-  if (error !== undefined) log.error({ event: 'CycleFailed', group, err: error }, `group ${group}: the cycle ended with an error`);
-  else if (needsResync) log.warn({ event: 'NeedsResync', group }, `group ${group} needs a resync`);
-}
-
 function countEvent({ instruments }: Telemetry, group: string, event: MonitoringEvent): void {
   const { type, data } = event;
   instruments.add('tidemark.events', 1, { group, event: type, severity: severityOf(event) });
@@ -93,8 +91,11 @@ function countEvent({ instruments }: Telemetry, group: string, event: Monitoring
 /** In the span of the cycle that it happened in. Figures are metrics already. */
 function noteInSpan({ type, data }: MonitoringEvent): void {
   if (type === 'LagReported' || type === 'InitialReplicationProgress') return;
-  const scalars = Object.entries(data).filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value));
-  trace.getSpan(context.active())?.addEvent(type, Object.fromEntries(scalars) as Attributes);
+  const attributes: Attributes = {};
+  for (const [key, value] of Object.entries(data)) {
+    if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') attributes[key] = value;
+  }
+  trace.getSpan(context.active())?.addEvent(type, attributes);
 }
 
 type Reading = readonly [name: ObservedName, read: () => Iterable<Measurement>];
@@ -172,7 +173,19 @@ function drainReadings(counters: Readonly<DrainCounters>, clock: ObserverOptions
     ['tidemark.apply.live', total(() => counters.liveBytes)],
     ['tidemark.apply.segments', total(() => counters.segments)],
     ['tidemark.apply.changes', total(() => counters.changes)],
-    ['tidemark.apply.requests', byOperation(() => counters.putRequests, () => counters.clearRequests)],
-    ['tidemark.apply.written', byOperation(() => counters.putBytes, () => counters.clearBytes)],
+    [
+      'tidemark.apply.requests',
+      byOperation(
+        () => counters.putRequests,
+        () => counters.clearRequests,
+      ),
+    ],
+    [
+      'tidemark.apply.written',
+      byOperation(
+        () => counters.putBytes,
+        () => counters.clearBytes,
+      ),
+    ],
   ];
 }

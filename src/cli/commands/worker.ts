@@ -7,7 +7,7 @@ import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
 import { errorLines } from '../report.ts';
 import { besideCommands, doWaitingCommands } from '../with-commands.ts';
-import { withRuntime } from '../with-runtime.ts';
+import { withObservedRuntime } from '../with-runtime.ts';
 
 export function register(program: Command, context: CliContext): void {
   const worker = program.command('worker').description('drain replication logs and make recovery points');
@@ -18,19 +18,31 @@ export function register(program: Command, context: CliContext): void {
     .option('--group <group...>', 'only these groups; commands are left out then')
     .option('--no-commands', 'leave out commands that come as messages')
     .action(async (options: { once?: boolean; group?: string[]; commands: boolean }) => {
-      await withRuntime(context, async (runtime) => {
+      const { observeWorker } = await import('../../telemetry/worker-observer.ts');
+      await withObservedRuntime(context, async (runtime, telemetry) => {
         const { ports, settings } = runtime;
+        const observer = observeWorker({ telemetry, clock: ports.clock });
         const doesCommands = options.commands && options.group === undefined;
         const running = new Worker({
           ports,
           settings,
           groups: options.group ?? [],
-          report: (outcome) => reportOutcome(context, outcome),
-          onEvents: (group, events) => showEvents(context, group, events),
+          report: (outcome) => {
+            observer.report(outcome);
+            reportOutcome(context, outcome);
+          },
+          onEvents: (group, events) => {
+            observer.onEvents(group, events);
+            showEvents(context, group, events);
+          },
+          openSession: observer.openSession,
         });
+        observer.watch(running.counters);
         if (options.once !== true) {
           const work = (): Promise<void> => running.run(context.signal);
-          return doesCommands ? besideCommands(context, runtime, work) : work();
+          await (doesCommands ? besideCommands(context, runtime, work) : work());
+          if (context.json) printJson(context, { ...running.counters, requests: runtime.requests.snapshot() });
+          return;
         }
         const isDone = !doesCommands || (await doWaitingCommands(context, runtime));
         const outcomes = await running.runOnce(context.signal);
@@ -41,7 +53,7 @@ export function register(program: Command, context: CliContext): void {
             group,
             needsAttention: needsResync || error !== undefined,
           }));
-          printJson(context, { groups, ...counters });
+          printJson(context, { groups, ...counters, requests: runtime.requests.snapshot() });
         } else {
           printLine(
             context,
