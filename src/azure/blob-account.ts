@@ -15,6 +15,7 @@ import {
   storageError,
 } from './storage-errors.ts';
 import { Throttle } from './throttle.ts';
+import { safeError } from './safe-error.ts';
 
 /** How long a call may take and how often it is repeated. */
 export interface CallTimes {
@@ -137,7 +138,7 @@ export class BlobAccount {
       signal.throwIfAborted();
       if (controller.signal.aborted && !(error instanceof TidemarkError)) {
         const message = `${call.action}: no answer within ${this.#times.deadlineMs} ms`;
-        throw new TidemarkError('STORAGE_TIMEOUT', message, { cause: error });
+        throw new TidemarkError('STORAGE_TIMEOUT', message, { cause: safeError(error) });
       }
       throw storageError(error, call.action);
     } finally {

@@ -4,6 +4,7 @@ import { TidemarkError } from '../errors.ts';
 import type { LeaseEvent } from '../telemetry/adapter-observer.ts';
 import type { BlobAccount } from './blob-account.ts';
 import { codeOf, isLeaseRefusal, isMissing } from './storage-errors.ts';
+import { safeError } from './safe-error.ts';
 
 /** Rounds of break and acquire before this owner gives way to others that take the lease at the same moment. */
 const MAX_ROUNDS = 5;
@@ -82,7 +83,9 @@ async function renew(
       await lease.renewLease({ abortSignal });
     } catch (error) {
       if (!isMissing(error)) throw error;
-      throw new TidemarkError('OWNERSHIP_LOST', `${client.name} is gone, and its lease with it`, { cause: error });
+      throw new TidemarkError('OWNERSHIP_LOST', `${client.name} is gone, and its lease with it`, {
+        cause: safeError(error),
+      });
     }
   });
 }

@@ -5,6 +5,7 @@ import type { Sleep } from '../retry.ts';
 import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
 import { redactSecrets } from '../telemetry/redact.ts';
 import { countServiceBus } from './count-service-bus.ts';
+import { safeError } from './safe-error.ts';
 
 /** Longer than any healthy call; the SDK's own defaults add up to minutes. */
 export const CALL_TIMEOUT_MS = 10_000;
@@ -21,7 +22,9 @@ export function serviceBusClient(connectionString: string, timeoutInMs: number =
     return new ServiceBusClient(connectionString, { retryOptions: { maxRetries: 0, timeoutInMs } });
   } catch (cause) {
     // The string holds a key, so it is not repeated here.
-    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string is malformed', { cause });
+    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string is malformed', {
+      cause: safeError(cause),
+    });
   }
 }
 
@@ -38,7 +41,9 @@ export async function callServiceBus<T>(
   } catch (cause) {
     signal.throwIfAborted();
     if (!deadline.aborted) throw messagingError(cause, entity);
-    throw new TidemarkError('MESSAGING_UNAVAILABLE', `${entity}: no answer within ${timeoutMs} ms`, { cause });
+    throw new TidemarkError('MESSAGING_UNAVAILABLE', `${entity}: no answer within ${timeoutMs} ms`, {
+      cause: safeError(cause),
+    });
   }
 }
 
@@ -54,12 +59,12 @@ function messagingError(error: unknown, entity: string): unknown {
   const code = isServiceBusError(error) ? error.code : undefined;
   const message = redactSecrets(error instanceof Error ? error.message : String(error));
   if (code === 'MessageSizeExceeded') {
-    return new TidemarkError('MESSAGE_TOO_LARGE', `${entity}: ${message}`, { cause: error });
+    return new TidemarkError('MESSAGE_TOO_LARGE', `${entity}: ${message}`, { cause: safeError(error) });
   }
   return new TidemarkError(
     code !== undefined && REFUSALS.has(code) ? 'MESSAGING_REFUSED' : 'MESSAGING_UNAVAILABLE',
     `${entity}: ${message}`,
-    { cause: error, details: { entity, ...(code === undefined ? {} : { serviceBusCode: code }) } },
+    { cause: safeError(error), details: { entity, ...(code === undefined ? {} : { serviceBusCode: code }) } },
   );
 }
 

@@ -2,6 +2,7 @@
 import { RestError } from '@azure/storage-blob';
 import { TidemarkError } from '../errors.ts';
 import { redactSecrets } from '../telemetry/redact.ts';
+import { safeError } from './safe-error.ts';
 
 /** HTTP status of a refusal, 0 when no answer came. */
 export const statusOf = (error: unknown): number => (error instanceof RestError ? (error.statusCode ?? 0) : 0);
@@ -78,7 +79,7 @@ export function storageError(error: unknown, action: string): TidemarkError {
   const message = `${action}: ${said}`;
   const patienceMs = retryAfterMs(error);
   const details = { status, storageCode: code, ...(patienceMs !== undefined && { retryAfterMs: patienceMs }) };
-  const options = { cause: error, details };
+  const options = { cause: safeError(error), details };
   if (isLeaseRefusal(error)) return new TidemarkError('OWNERSHIP_LOST', message, options);
   if (isConditionRefusal(error)) return new TidemarkError('CONFLICT', message, options);
   if (isMissing(error)) return new TidemarkError('BLOB_MISSING', message, options);

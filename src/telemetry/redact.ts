@@ -38,13 +38,16 @@ const SECRET_NAMES = [
 /** What a value consists of: it ends at white space, quotes, and what separates it from the next part. */
 const VALUE = String.raw`[^\s"'\x60&;,<>(){}[\]\\|…]+`;
 /** Between a name and its value: `=`, `: `, `":"`, also escaped as within a JSON text or a URL. */
-const GAP = String.raw`(?:\\*["'])?\s*(?:=|:|%3D)\s*(?:\\*["'])?`;
+const GAP = String.raw`(?:\\*["'])?\s*(?:=|:|%(?:25)*3D)\s*(?:\\*["'])?`;
 
-const NAMED = new RegExp(String.raw`(?<![A-Za-z0-9])((?:${SECRET_NAMES.join('|')})${GAP})${VALUE}`, 'gi');
+/** A name begins here: not within a word, but behind an escaped `?` or `&`, in a URL within a URL. */
+const BEGIN = String.raw`(?:(?<![A-Za-z0-9])|(?<=%(?:25)*(?:3F|26)))`;
+
+const NAMED = new RegExp(String.raw`${BEGIN}((?:${SECRET_NAMES.join('|')})${GAP})${VALUE}`, 'gi');
 /** `code` is a common word: a secret only in a query. */
 const FUNCTION_KEY = new RegExp(String.raw`([?&]code=)${VALUE}`, 'gi');
 /** All of it: its parts say what may be done, and the signature is one of them. */
-const ACCESS_SIGNATURE = new RegExp(String.raw`(SharedAccessSignature=)[^\s"'\x60;,<>\\…]+`, 'gi');
+const ACCESS_SIGNATURE = new RegExp(String.raw`(SharedAccessSignature=)[^\s"'\x60;,<>(){}[\]\\…]+`, 'gi');
 /** Of headers: `Bearer eyJ…`, `SharedKey account:signature`, `Basic dXNlcjpwYXNz`. */
 const BEARER = /\b(Bearer|Basic)(\s+)(?=[\w.~+/-]*[\d.+/_=-]|\S{16})[\w.~+/-]+=*/gi;
 const SHARED_KEY = /\b(SharedKey(?:Lite)?\s+[\w-]+:)[A-Za-z0-9+/]+=*/g;
