@@ -61,7 +61,8 @@ async function startExport(endpoint: string, options: TelemetryOptions): Promise
     instruments: createInstruments(providers.meters.getMeter(SCOPE)),
     tracer: providers.traces.getTracer(SCOPE),
     shutdown: async () => {
-      await within(FLUSH_LIMIT_MS, providers.shutdown());
+      const inTime = await within(FLUSH_LIMIT_MS, providers.shutdown());
+      if (!inTime) report(`telemetry was not taken within ${FLUSH_LIMIT_MS} ms; what waited is lost`);
       context.disable();
       contexts.disable();
       diag.disable();
@@ -91,10 +92,11 @@ function shorten(message: string): string {
   }
 }
 
-/** Waits for `work`, and not beyond `ms`; whether it succeeds has been told elsewhere. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  await Promise.race([work.catch(() => undefined), promise]);
+/** Waits for `work`, and not beyond `ms`; whether it succeeds has been told elsewhere. @returns whether it has ended */
+async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => resolve(false), ms);
+  const inTime = await Promise.race([work.then(() => true).catch(() => true), promise]);
   clearTimeout(timer);
+  return inTime;
 }
