@@ -25,7 +25,8 @@ const EXPORT_INTERVAL_MS = 60_000;
 const EXPORT_TIMEOUT_MS = 5000;
 /** Spans that wait to be exported; beyond them, new ones are dropped. */
 const MAX_WAITING_SPANS = 2048;
-const PROTOCOLS = ['http/protobuf', 'http/json'];
+/** JSON is what is sent; collectors take it where they take the other one. */
+const PROTOCOLS = ['http/json', 'http/protobuf'];
 
 export async function startTelemetry(
   { otlpEndpoint, otlpProtocol }: Configuration['telemetry'],
@@ -35,7 +36,7 @@ export async function startTelemetry(
   if (otlpEndpoint === undefined) return nothing;
   if (otlpProtocol !== undefined && !PROTOCOLS.includes(otlpProtocol)) {
     options.report(
-      `OTEL_EXPORTER_OTLP_PROTOCOL is ${otlpProtocol}; nothing is exported, since only http/protobuf is spoken`,
+      `OTEL_EXPORTER_OTLP_PROTOCOL is ${otlpProtocol}; nothing is exported, since only OTLP over HTTP is spoken`,
     );
     return nothing;
   }

@@ -100,10 +100,10 @@ describe('the log of a host', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.constantFrom('url', 'sig', 'note', 'password'), field), field, (fields, message) => {
         log.info({ fields }, message);
-        expect(lines()).toHaveLength(++written);
+        expect(lines().length).toBe(++written);
         expect(JSON.stringify(lines().at(-1))).not.toContain('c2VjcmV0c2Vj');
       }),
-      { endOnFailure: true },
+      { endOnFailure: true, numRuns: 50 },
     );
   });
 });
