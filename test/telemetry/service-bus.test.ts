@@ -4,7 +4,8 @@ import { observedClient, serviceBusClient } from '../../src/azure/service-bus-ca
 import { openCommandClient } from '../../src/azure/service-bus-command-client.ts';
 import { ServiceBusCommandQueue } from '../../src/azure/service-bus-commands.ts';
 import { openMonitoringTopic } from '../../src/azure/service-bus-topic.ts';
-import { createRequestTally } from '../../src/telemetry/request-tally.ts';
+import { createRequestTally, type RequestCounts } from '../../src/telemetry/request-tally.ts';
+import { Operator } from '../support/cli.ts';
 import { useStack } from '../support/stack.ts';
 
 const stack = useStack();
@@ -62,4 +63,16 @@ it('counts a call that failed, and no messages', async () => {
   await expect(topic.send([message], live)).rejects.toMatchObject({ code: 'MESSAGING_REFUSED' });
   await topic.close();
   expect(tally.snapshot().messages).toEqual({});
+});
+
+it('prints requests by account and kind with the figures of a worker', async () => {
+  const operator = new Operator(() => stack.environment);
+  await operator.ok('policy', 'set', 'gold');
+  await operator.ok('group', 'protect', 'till', '--policy', 'gold', '--machine', 'web', '--disk', 'disk0=1MiB');
+  const { requests } = await operator.json<{ requests: RequestCounts }>('worker', 'run', '--once');
+  expect(requests.storage.replica).toMatchObject({ PutPage: 1 }); // the footer
+  expect(requests.storage.cache['ListBlobs']).toBeGreaterThan(0);
+  expect(requests.leases).toMatchObject({ taken: 2, released: 2 }); // of the group and of its disk
+  expect(requests.serviceBus.send).toBeGreaterThan(0);
+  expect(requests.messages.sent).toBeGreaterThan(0);
 });
