@@ -135,16 +135,16 @@ describe('where an endpoint is configured', () => {
 
   it('idle cycles make no spans; long, eventful and failed ones do', async () => {
     const collector = await collect();
-    const { tracer, shutdown } = await startTelemetry(
+    const telemetry = await startTelemetry(
       { logLevel: 'info', otlpEndpoint: collector.url },
       { report: () => undefined },
     );
     const cycle = (group: string, work: Parameters<typeof inSpan>[2]) =>
-      inSpan(tracer, { name: 'tidemark.group.cycle', attributes: { group } }, work).catch(() => undefined);
+      inSpan(telemetry.tracer, { name: 'tidemark.group.cycle', attributes: { group } }, work).catch(() => undefined);
     await cycle('group-idle', async () => undefined);
     await cycle('group-eventful', async (span) => void span.addEvent('PointCreated'));
     await cycle('group-failed', async () => Promise.reject(new Error('no')));
-    await shutdown();
+    await telemetry.shutdown();
     const spans = collector.of('/v1/traces');
     expect(spans).not.toContain('group-idle');
     for (const text of ['group-eventful', 'group-failed']) expect(spans).toContain(text);

@@ -23,7 +23,7 @@ import { MIB } from '../../src/model/sizes.ts';
 import { callWebhook } from '../../src/plans/webhook.ts';
 import { vhdFooter } from '../../src/seed/vhd-footer.ts';
 import { systemClock } from '../../src/system-clock.ts';
-import { createLog } from '../../src/telemetry/log.ts';
+import { createLog, sdkLines } from '../../src/telemetry/log.ts';
 import { inSpan } from '../../src/telemetry/tracing.ts';
 
 const SIGNATURE = 'c2VjcmV0LXNpZ25hdHVyZQ+/PT09c2lnbmF0dXJl=';
@@ -76,7 +76,7 @@ let undoBridge: () => void;
 
 beforeAll(async () => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  undoBridge = bridgeSdkLog('trace', (level, line) => log[level](line, 'sdk'));
+  undoBridge = bridgeSdkLog('trace', sdkLines(log));
 });
 afterAll(() => {
   undoBridge();
@@ -212,7 +212,7 @@ describe('the rest', () => {
 
   it('Service Bus: nobody listens', async () => {
     const text = `Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=Root;SharedAccessKey=${BUS_KEY};UseDevelopmentEmulator=true`;
-    const retry = { attempts: 1, firstDelayMs: 1, maxDelayMs: 1, random: Math.random, sleep: systemClock.sleep };
+    const retry = { attempts: 1, firstDelayMs: 1, maxDelayMs: 1, random: Math.random, sleep: async () => undefined };
     const topic = new ServiceBusTopic({
       connect: () => serviceBusClient(text, 2000),
       topic: 'monitoring',
@@ -271,8 +271,8 @@ describe('the rest', () => {
     });
     sdk.warning(`Bearer ${TOKEN}`);
     const [first = '{}', second = '{}'] = lines;
-    expect(JSON.parse(first)).toMatchObject({ level: 'debug', sdk: 'azure:storage-blob', msg: 'sdk' });
-    expect(JSON.parse(second)).toMatchObject({ level: 'warn', text: 'Bearer …' });
+    expect(JSON.parse(first)).toMatchObject({ level: 'debug', sdk: 'azure:storage-blob' });
+    expect(JSON.parse(second)).toMatchObject({ level: 'warn', msg: 'Bearer …' });
     expectClean(lines.join('\n').padEnd(101));
     expect(typeof AzureLogger.log).toBe('function');
   });
