@@ -18,6 +18,7 @@ import {
 import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
 import { MIB } from './model/sizes.ts';
 import { GROUPS_AT_ONCE } from './worker/ports.ts';
+import { LOG_LEVELS, type LogLevel } from './telemetry/log-levels.ts';
 
 export interface Configuration extends Connections {
   /** Who signs in to storage and Service Bus where there is no connection string. */
@@ -41,6 +42,7 @@ export interface Configuration extends Connections {
   readonly logKey?: Buffer;
   /** The one before it, for segments that were sealed before it was changed. */
   readonly previousLogKey?: Buffer;
+  readonly telemetry: TelemetryConfiguration;
   readonly worker: {
     /** Payload that a worker keeps in memory at most. */
     readonly payloadBudgetBytes: number;
@@ -53,6 +55,15 @@ export interface Configuration extends Connections {
     /** Keep to Azure's 500 requests/s and 60 MiB/s per page blob. */
     readonly limitPageBlobRates: boolean;
   };
+}
+
+export interface TelemetryConfiguration {
+  /** Of the JSON log of hosts. */
+  readonly logLevel: LogLevel;
+  /** Where metrics and traces go, by OTLP over HTTP; nothing is exported without it. */
+  readonly otlpEndpoint?: string;
+  /** What the environment says of that endpoint. */
+  readonly otlpProtocol?: string;
 }
 
 /** Whose tokens the HTTP door takes. */
@@ -121,6 +132,9 @@ const environmentSchema = z.object({
   TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
   TIDEMARK_GROUPS_AT_ONCE: count(MAX_GROUPS_AT_ONCE, GROUPS_AT_ONCE),
   TIDEMARK_LIMIT_PAGE_BLOB_RATES: flag,
+  TIDEMARK_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: z.url({ protocol: /^https?$/, error: 'is no http(s) URL' }).optional(),
+  OTEL_EXPORTER_OTLP_PROTOCOL: z.string().optional(),
   TIDEMARK_CLOUD: z.enum(Object.keys(CLOUDS) as (keyof typeof CLOUDS)[]).default('AzureCloud'),
   TIDEMARK_SUBSCRIPTION_ID: z.guid('is no subscription id').optional(),
   TIDEMARK_RESOURCE_GROUP: z
@@ -200,6 +214,7 @@ export function parseConfiguration(environment: Environment): Configuration {
     ...(compute !== undefined && { compute }),
     ...(logKey !== undefined && { logKey }),
     ...(previousLogKey !== undefined && { previousLogKey }),
+    telemetry: telemetryOf(values),
     worker: {
       payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
       requestsPerDisk: values.TIDEMARK_REQUESTS_PER_DISK,
@@ -207,6 +222,15 @@ export function parseConfiguration(environment: Environment): Configuration {
       groupsAtOnce: values.TIDEMARK_GROUPS_AT_ONCE,
       limitPageBlobRates: values.TIDEMARK_LIMIT_PAGE_BLOB_RATES ?? !isLocal,
     },
+  };
+}
+
+function telemetryOf(values: z.infer<typeof environmentSchema>): TelemetryConfiguration {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint, OTEL_EXPORTER_OTLP_PROTOCOL: otlpProtocol } = values;
+  return {
+    logLevel: values.TIDEMARK_LOG_LEVEL,
+    ...(otlpEndpoint !== undefined && { otlpEndpoint }),
+    ...(otlpProtocol !== undefined && { otlpProtocol }),
   };
 }
 

@@ -19,6 +19,12 @@ import { createCommandService } from './failover/service.ts';
 import { createLogKey, type LogKey } from './log/seal.ts';
 import type { ReplicaSurvey } from './rebuild/survey.ts';
 import { systemClock } from './system-clock.ts';
+import { observers } from './telemetry/adapter-observer.ts';
+import { adapterMetrics } from './telemetry/instruments.ts';
+import { createRequestTally, type RequestTally } from './telemetry/request-tally.ts';
+import { apiTelemetry, type Telemetry } from './telemetry/telemetry.ts';
+import { tracedCommands } from './telemetry/traced-commands.ts';
+import { tracedCatalog, tracedSeeds } from './telemetry/traced-ports.ts';
 import type { WorkerPorts, WorkerSettings } from './worker/ports.ts';
 import { Worker } from './worker/worker.ts';
 
@@ -32,6 +38,8 @@ export interface Runtime extends Queues {
   /** What every door gives its commands to. */
   readonly commands: CommandService;
   readonly scheduling: Scheduling;
+  /** What was asked of storage and Service Bus since the runtime was opened. */
+  readonly requests: RequestTally;
   /** Has a connection of its own, and is the caller's to close. */
   openCommandClient(): CommandClient;
   close(): Promise<void>;
@@ -40,19 +48,32 @@ export interface Runtime extends Queues {
 export interface RuntimeOptions {
   /** Signs in everywhere, instead of the identities that the configuration names. */
   readonly credential?: Credential;
+  /** Gets metrics and spans; by default what a host of this process has registered, if anything. */
+  readonly telemetry?: Telemetry;
 }
 
 /** Opens nothing: connections are made by the first call that needs one. @throws TidemarkError for malformed connection strings */
 export function openRuntime(configuration: Configuration, options: RuntimeOptions = {}): Runtime {
   const { worker, identity } = configuration;
+  const { telemetry = apiTelemetry() } = options;
+  const requests = createRequestTally();
+  const observer = observers(requests, adapterMetrics(telemetry.instruments));
   const { credential, computeCredential } = credentialsOf(configuration, options);
   const storage = connect({
     cache: accountAccess(configuration.cache, credential, identity.cloud),
     replica: accountAccess(configuration.replica, credential, identity.cloud),
+    observer,
   });
   const access = serviceBusAccess(configuration.serviceBus, credential);
-  const topic = openMonitoringTopic(access, configuration.monitoringTopic);
-  const ports = { ...storage, topic, clock: systemClock, random: Math.random };
+  const topic = openMonitoringTopic(access, configuration.monitoringTopic, observer);
+  const ports = {
+    ...storage,
+    catalog: tracedCatalog(storage.catalog, telemetry),
+    seeds: tracedSeeds(storage.seeds, telemetry),
+    topic,
+    clock: systemClock,
+    random: Math.random,
+  };
   const settings: WorkerSettings = {
     payloadBudgetBytes: worker.payloadBudgetBytes,
     requestsPerDisk: worker.requestsPerDisk,
@@ -62,7 +83,7 @@ export function openRuntime(configuration: Configuration, options: RuntimeOption
   };
   const compute =
     configuration.compute === undefined ? undefined : lazyCompute(configuration.compute, computeCredential);
-  const commands = createCommandService({
+  const service = createCommandService({
     ...ports,
     compute,
     createPoint: (group, at, signal) =>
@@ -73,12 +94,13 @@ export function openRuntime(configuration: Configuration, options: RuntimeOption
     ports,
     settings,
     compute,
-    commands,
+    commands: tracedCommands(service, telemetry),
+    requests,
     scheduling: { periodMs: configuration.cyclePeriodMs, groupsAtOnce: worker.groupsAtOnce },
-    openCommandQueue: () => openCommandQueue(access, configuration.commandQueue),
-    openWorkQueue: () => openWorkQueue(access, configuration.commandQueue),
-    openCacheEvents: () => openCacheEventQueue(access, configuration.cacheEventsQueue),
-    openCommandClient: () => openCommandClient({ ...configuration, access }),
+    openCommandQueue: () => openCommandQueue(access, configuration.commandQueue, observer),
+    openWorkQueue: () => openWorkQueue(access, configuration.commandQueue, observer),
+    openCacheEvents: () => openCacheEventQueue(access, configuration.cacheEventsQueue, observer),
+    openCommandClient: () => openCommandClient({ ...configuration, access }, observer),
     close: async () => {
       await topic.close();
       storage.close();

@@ -10,12 +10,15 @@ import { BlobCopyStore } from './blob-copy-store.ts';
 import { BlobLogStore } from './blob-log-store.ts';
 import { BlobSeedStore } from './blob-seed-store.ts';
 import { BlobSurvey } from './blob-survey.ts';
+import type { AccountRole, StorageObserver } from '../telemetry/adapter-observer.ts';
 
-export interface StorageConnections extends BlobAccountOptions {
+export interface StorageConnections extends Omit<BlobAccountOptions, 'observed'> {
   /** The account that the source writes replication logs to. */
   readonly cache: AccountAccess;
   /** The account of seed disks and catalog. */
   readonly replica: AccountAccess;
+  /** Told of the traffic with both accounts. */
+  readonly observer?: StorageObserver;
 }
 
 export interface Storage {
@@ -31,8 +34,13 @@ export interface Storage {
 
 /** Sends nothing: containers are created by the first write that finds them missing. @throws TidemarkError CONNECTION_INVALID */
 export function connect(connections: StorageConnections): Storage {
-  const cache = new BlobAccount(connections.cache, connections);
-  const replica = new BlobAccount(connections.replica, connections);
+  const { observer } = connections;
+  const options = (account: AccountRole): BlobAccountOptions => ({
+    ...connections,
+    ...(observer !== undefined && { observed: { account, observer } }),
+  });
+  const cache = new BlobAccount(connections.cache, options('cache'));
+  const replica = new BlobAccount(connections.replica, options('replica'));
   const logs = new BlobLogStore(cache);
   return {
     logStore: logs,

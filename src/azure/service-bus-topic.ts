@@ -10,8 +10,9 @@ import { TidemarkError } from '../errors.ts';
 import type { MessageTopic, OutgoingMessage, ReceivedMessage, TailOptions } from '../monitoring/message-topic.ts';
 import { MESSAGING_RETRY, type RetryPolicy, withRetries } from '../retry.ts';
 import { RetryingTopic } from '../monitoring/retrying-topic.ts';
+import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
 import type { ServiceBusAccess } from './access.ts';
-import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
+import { CALL_TIMEOUT_MS, callServiceBus, observedClient, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 export { serviceBusClient } from './service-bus-calls.ts';
 
@@ -35,13 +36,24 @@ export interface ServiceBusTopicOptions {
 }
 
 /** The topic as workers and commands use it: sends are repeated with jittered backoff. */
-export function openMonitoringTopic(access: ServiceBusAccess, topic: string): MessageTopic {
+export function openMonitoringTopic(
+  access: ServiceBusAccess,
+  topic: string,
+  observer?: MessagingObserver,
+): MessageTopic {
   const retry: RetryPolicy = {
     ...MESSAGING_RETRY,
     sleep: (milliseconds, signal) => delay(milliseconds, undefined, { signal }),
     random: Math.random,
   };
-  return new RetryingTopic(new ServiceBusTopic({ connect: () => serviceBusClient(access), topic, retry }), retry);
+  return new RetryingTopic(
+    new ServiceBusTopic({
+      connect: () => observedClient(serviceBusClient(access), observer),
+      topic,
+      retry,
+    }),
+    retry,
+  );
 }
 
 /** The monitoring topic on Azure Service Bus or anything that speaks like it. Needs a topic with duplicate detection. */

@@ -1,6 +1,8 @@
 /** Pure. What an answer of storage, or its absence, means: outcome to handle, failure to repeat, or error to report. */
 import { RestError } from '@azure/storage-blob';
 import { TidemarkError } from '../errors.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
+import { safeError } from './safe-error.ts';
 
 /** HTTP status of a refusal, 0 when no answer came. */
 export const statusOf = (error: unknown): number => (error instanceof RestError ? (error.statusCode ?? 0) : 0);
@@ -80,7 +82,7 @@ export function storageError(error: unknown, action: string): TidemarkError {
   const message = `${action}: ${said}`;
   const patienceMs = retryAfterMs(error);
   const details = { status, storageCode: code, ...(patienceMs !== undefined && { retryAfterMs: patienceMs }) };
-  const options = { cause: error, details };
+  const options = { cause: safeError(error), details };
   if (isLeaseRefusal(error)) return new TidemarkError('OWNERSHIP_LOST', message, options);
   if (isConditionRefusal(error)) return new TidemarkError('CONFLICT', message, options);
   if (isMissing(error)) return new TidemarkError('BLOB_MISSING', message, options);
@@ -116,4 +118,4 @@ function reasonOf(code: string): string {
   }
 }
 
-const nameOf = (error: unknown): string => (error instanceof Error ? error.message : 'no answer');
+const nameOf = (error: unknown): string => (error instanceof Error ? redactSecrets(error.message) : 'no answer');

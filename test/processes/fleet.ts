@@ -6,6 +6,7 @@ import { parseConfiguration } from '../../src/config.ts';
 import { mapAll } from '../../src/map-all.ts';
 import { listPoints } from '../../src/points/point-store.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
+import type { RequestCounts } from '../../src/telemetry/request-tally.ts';
 import { Random } from '../simulation/random.ts';
 import {
   DISK_BYTES,
@@ -42,8 +43,7 @@ export interface WorkerFigures {
   readonly turns: number;
   readonly contained: number;
   readonly segments: number;
-  /** By account or queue, and kind. */
-  readonly requests?: Readonly<Record<string, number>>;
+  readonly requests: RequestCounts;
 }
 
 export class Fleet {

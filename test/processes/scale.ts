@@ -53,7 +53,14 @@ async function disturb(fleet: Fleet, workers: Child[], random: Random): Promise<
 function printCost(all: readonly WorkerFigures[], seconds: number, ticks: number): void {
   const sums: Record<string, number> = {};
   for (const { requests } of all) {
-    for (const [kind, count] of Object.entries(requests ?? {})) sums[kind] = (sums[kind] ?? 0) + count;
+    const { storage, serviceBus, messages } = requests;
+    const sections = { cache: storage.cache, replica: storage.replica, 'Service Bus': serviceBus, messages };
+    for (const [section, counts] of Object.entries(sections)) {
+      for (const [kind, count] of Object.entries(counts)) {
+        const label = `${section}: ${kind}`;
+        sums[label] = (sums[label] ?? 0) + count;
+      }
+    }
   }
   const perGroupHour = (count: number): string => ((count / groupCount / seconds) * 3600).toFixed(1);
   print(`idle: ${seconds.toFixed(0)} s, ${ticks} ticks of ${cycleSeconds} s; per group and hour:`);

@@ -5,11 +5,12 @@ import type { MonitoringEvent } from '../../monitoring/events.ts';
 import { handleWaiting } from '../../distribution/listener.ts';
 import { besideScheduler, listenerOptions, Work } from '../../distribution/work.ts';
 import type { Runtime } from '../../runtime.ts';
+import type { WorkerObserver } from '../../telemetry/worker-observer.ts';
 import { Worker, type GroupOutcome, type WorkerOptions } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
 import { errorLines } from '../report.ts';
-import { withRuntime } from '../with-runtime.ts';
+import { withObservedRuntime } from '../with-runtime.ts';
 
 export function register(program: Command, context: CliContext): void {
   const worker = program.command('worker').description('drain replication logs and make recovery points');
@@ -20,12 +21,16 @@ export function register(program: Command, context: CliContext): void {
     .option('--group <group...>', 'only these groups, without asking the queue; commands are left out then')
     .option('--no-commands', 'all groups, without asking the queue; commands are left out')
     .option('--no-scheduler', 'give no orders: `scheduler run` does that elsewhere')
-    .action((options: RunOptions) =>
-      withRuntime(context, (runtime) => {
-        if (options.once === true) return runOnce(context, runtime, options);
-        return takesSessions(options) ? takeSessions(context, runtime, options) : runAlone(context, runtime, options);
-      }),
-    );
+    .action(async (options: RunOptions) => {
+      const { observeWorker } = await import('../../telemetry/worker-observer.ts');
+      await withObservedRuntime(context, async (runtime, telemetry) => {
+        const observer = observeWorker({ telemetry, clock: runtime.ports.clock });
+        const run: Run = { context, runtime, options, hooks: hooksOf(context, observer), watch: observer.watch };
+        if (options.once === true) await runOnce(run);
+        else if (takesSessions(options)) await takeSessions(run);
+        else await runAlone(run);
+      });
+    });
 }
 
 interface RunOptions {
@@ -35,44 +40,61 @@ interface RunOptions {
   readonly scheduler: boolean;
 }
 
+type Hooks = Pick<WorkerOptions, 'report' | 'onEvents' | 'openSession'>;
+
+interface Run {
+  readonly context: CliContext;
+  readonly runtime: Runtime;
+  readonly options: RunOptions;
+  readonly hooks: Hooks;
+  /** Measures what a worker does. */
+  readonly watch: WorkerObserver['watch'];
+}
+
 /** Whether the queue says what is to be done, so that any number of workers share the groups. */
 const takesSessions = ({ group, commands }: RunOptions): boolean => commands && group === undefined;
 
-async function takeSessions(context: CliContext, runtime: Runtime, options: RunOptions): Promise<void> {
+async function takeSessions({ context, runtime, options, hooks, watch }: Run): Promise<void> {
   const { signal } = context;
-  const work = new Work({
-    ...runtime,
-    ...tellers(context),
-    ...queueTeller(context),
-  });
+  const work = new Work({ ...runtime, ...hooks, ...queueTeller(context) });
+  watch(work.worker.counters);
   const run = (): Promise<void> => work.run(signal);
   await (options.scheduler ? besideScheduler({ ...runtime, ...queueTeller(context) }, run, signal) : run());
-  if (context.json) printJson(context, { ...work.counters, ...work.worker.counters });
+  printCounts(context, runtime, { ...work.counters, ...work.worker.counters });
 }
 
-function runAlone(context: CliContext, { ports, settings }: Runtime, { group = [] }: RunOptions): Promise<void> {
-  return new Worker({ ports, settings, groups: group, ...tellers(context) }).run(context.signal);
+async function runAlone({ context, runtime, options, hooks, watch }: Run): Promise<void> {
+  const { ports, settings } = runtime;
+  const worker = new Worker({ ports, settings, groups: options.group ?? [], ...hooks });
+  watch(worker.counters);
+  await worker.run(context.signal);
+  printCounts(context, runtime, worker.counters);
 }
 
-async function runOnce(context: CliContext, runtime: Runtime, options: RunOptions): Promise<void> {
+function printCounts(context: CliContext, { requests }: Runtime, counters: object): void {
+  if (context.json) printJson(context, { ...counters, requests: requests.snapshot() });
+}
+
+async function runOnce({ context, runtime, options, hooks, watch }: Run): Promise<void> {
   const { ports, settings } = runtime;
   const isDone = !takesSessions(options) || (await doWaitingCommands(context, runtime));
-  const worker = new Worker({ ports, settings, groups: options.group ?? [], ...tellers(context) });
+  const worker = new Worker({ ports, settings, groups: options.group ?? [], ...hooks });
+  const { counters } = worker;
+  watch(counters);
   const outcomes = await worker.runOnce(context.signal);
   context.signal.throwIfAborted();
-  const { counters } = worker;
-  const needAttention = outcomes.map(({ group, needsResync, error }) => ({
+  const groups = outcomes.map(({ group, needsResync, error }) => ({
     group,
     needsAttention: needsResync || error !== undefined,
   }));
-  if (context.json) printJson(context, { groups: needAttention, ...counters });
-  else {
+  printCounts(context, runtime, { groups, ...counters });
+  if (!context.json) {
     printLine(
       context,
       `groups: ${outcomes.length}, segments: ${counters.segments}, changes: ${counters.changes}, puts: ${counters.putRequests}, clears: ${counters.clearRequests}`,
     );
   }
-  if (!isDone || needAttention.some(({ needsAttention }) => needsAttention)) context.setExitCode(3);
+  if (!isDone || groups.some(({ needsAttention }) => needsAttention)) context.setExitCode(3);
 }
 
 /** Carries out commands that wait. @returns false when something stays, which is reported */
@@ -90,10 +112,19 @@ async function doWaitingCommands(context: CliContext, runtime: Runtime): Promise
   }
 }
 
-const tellers = (context: CliContext): Pick<WorkerOptions, 'report' | 'onEvents'> => ({
-  report: (outcome) => reportOutcome(context, outcome),
-  onEvents: (group, events) => showEvents(context, group, events),
-});
+function hooksOf(context: CliContext, observer: WorkerObserver): Hooks {
+  return {
+    report: (outcome) => {
+      observer.report(outcome);
+      reportOutcome(context, outcome);
+    },
+    onEvents: (group, events) => {
+      observer.onEvents(group, events);
+      showEvents(context, group, events);
+    },
+    openSession: observer.openSession,
+  };
+}
 
 const queueTeller = (context: CliContext): { readonly reportError: (error: unknown) => void } => ({
   reportError: (error) => {
