@@ -11,13 +11,15 @@ import { startBroker } from '../commands/support.ts';
 export interface TestQueues extends Queues {
   readonly client: ServiceBusClient;
   /** The same queues, by connections that go through another port. */
-  through(port: number): Queues;
+  readonly through: (port: number) => Queues;
   readonly port: number;
   /** Messages of the queue of commands, in whatever hands, in their order. */
-  inLine(): Promise<readonly { readonly session: string; readonly id: string; readonly isKeptBack: boolean }[]>;
-  deadLetters(): Promise<number>;
+  readonly inLine: () => Promise<
+    readonly { readonly session: string; readonly id: string; readonly isKeptBack: boolean }[]
+  >;
+  readonly deadLetters: () => Promise<number>;
   /** Lets Event Grid tell of a blob. */
-  tell(...subjects: readonly string[]): Promise<void>;
+  readonly tell: (...subjects: readonly string[]) => Promise<void>;
 }
 
 /** A broker of its own for each test. */

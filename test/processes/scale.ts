@@ -65,7 +65,7 @@ function printCost(all: readonly WorkerFigures[], seconds: number, ticks: number
   const perGroupHour = (count: number): string => ((count / groupCount / seconds) * 3600).toFixed(1);
   print(`idle: ${seconds.toFixed(0)} s, ${ticks} ticks of ${cycleSeconds} s; per group and hour:`);
   print(`  turns ${perGroupHour(all.reduce((sum, { turns }) => sum + turns, 0))}`);
-  for (const [kind, count] of Object.entries(sums).toSorted()) print(`  ${kind} ${perGroupHour(count)}`);
+  for (const kind of Object.keys(sums).toSorted()) print(`  ${kind} ${perGroupHour(sums[kind] ?? 0)}`);
 }
 
 const services = await Services.start({ lockDuration: LOCK_DURATION });

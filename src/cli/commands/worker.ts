@@ -25,7 +25,7 @@ export function register(program: Command, context: CliContext): void {
       const { observeWorker } = await import('../../telemetry/worker-observer.ts');
       await withObservedRuntime(context, async (runtime, telemetry) => {
         const observer = observeWorker({ telemetry, clock: runtime.ports.clock });
-        const run: Run = { context, runtime, options, hooks: hooksOf(context, observer), watch: observer.watch };
+        const run: Run = { context, runtime, options, observer, hooks: hooksOf(context, observer) };
         if (options.once === true) await runOnce(run);
         else if (takesSessions(options)) await takeSessions(run);
         else await runAlone(run);
@@ -46,27 +46,26 @@ interface Run {
   readonly context: CliContext;
   readonly runtime: Runtime;
   readonly options: RunOptions;
+  readonly observer: WorkerObserver;
   readonly hooks: Hooks;
-  /** Measures what a worker does. */
-  readonly watch: WorkerObserver['watch'];
 }
 
 /** Whether the queue says what is to be done, so that any number of workers share the groups. */
 const takesSessions = ({ group, commands }: RunOptions): boolean => commands && group === undefined;
 
-async function takeSessions({ context, runtime, options, hooks, watch }: Run): Promise<void> {
+async function takeSessions({ context, runtime, options, hooks, observer }: Run): Promise<void> {
   const { signal } = context;
   const work = new Work({ ...runtime, ...hooks, ...queueTeller(context) });
-  watch(work.worker.counters);
+  observer.watch(work.worker.counters);
   const run = (): Promise<void> => work.run(signal);
   await (options.scheduler ? besideScheduler({ ...runtime, ...queueTeller(context) }, run, signal) : run());
   printCounts(context, runtime, { ...work.counters, ...work.worker.counters });
 }
 
-async function runAlone({ context, runtime, options, hooks, watch }: Run): Promise<void> {
+async function runAlone({ context, runtime, options, hooks, observer }: Run): Promise<void> {
   const { ports, settings } = runtime;
   const worker = new Worker({ ports, settings, groups: options.group ?? [], ...hooks });
-  watch(worker.counters);
+  observer.watch(worker.counters);
   await worker.run(context.signal);
   printCounts(context, runtime, worker.counters);
 }
@@ -75,12 +74,12 @@ function printCounts(context: CliContext, { requests }: Runtime, counters: objec
   if (context.json) printJson(context, { ...counters, requests: requests.snapshot() });
 }
 
-async function runOnce({ context, runtime, options, hooks, watch }: Run): Promise<void> {
+async function runOnce({ context, runtime, options, hooks, observer }: Run): Promise<void> {
   const { ports, settings } = runtime;
   const isDone = !takesSessions(options) || (await doWaitingCommands(context, runtime));
   const worker = new Worker({ ports, settings, groups: options.group ?? [], ...hooks });
   const { counters } = worker;
-  watch(counters);
+  observer.watch(counters);
   const outcomes = await worker.runOnce(context.signal);
   context.signal.throwIfAborted();
   const groups = outcomes.map(({ group, needsResync, error }) => ({
