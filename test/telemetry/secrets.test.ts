@@ -173,14 +173,18 @@ describe.each(Object.keys(FAILURES) as Failure[])('storage that %s', (how) => {
     storage.close();
     expect(failed).toBeGreaterThan(how === 'sends another length' ? 4 : 17);
   });
+});
 
-  // An answer to a Put Page has no length.
-  it.skipIf(how === 'sends another length')('shows nothing of the write access to an upload disk', async () => {
-    failure = how;
-    const spec = { name: 'disk', sizeBytes: MIB } as Parameters<typeof writePages>[0];
-    const source = { ranges: [{ offsetBytes: 0, lengthBytes: 512 }], read: async () => Buffer.alloc(512) };
-    expectClean(await outputsOf(() => writePages(spec, `${address()}/account/c/disk?${SAS}`, source, live)));
-  });
+describe('the write access to an upload disk', () => {
+  it.each(['refuses', 'is broken', 'breaks the connection'] as const)(
+    'is in no error of storage that %s',
+    async (how) => {
+      failure = how;
+      const spec = { name: 'disk', sizeBytes: MIB } as Parameters<typeof writePages>[0];
+      const source = { ranges: [{ offsetBytes: 0, lengthBytes: 512 }], read: async () => Buffer.alloc(512) };
+      expectClean(await outputsOf(() => writePages(spec, `${address()}/account/c/disk?${SAS}`, source, live)));
+    },
+  );
 });
 
 describe('the rest', () => {
