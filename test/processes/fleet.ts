@@ -18,7 +18,7 @@ import {
   START_US,
   streamsOf,
 } from '../support/model-log.ts';
-import { Child } from './child.ts';
+import { Child } from './tidemark-process.ts';
 import type { Services } from './services.ts';
 
 const live = new AbortController().signal;
@@ -46,6 +46,14 @@ export interface WorkerFigures {
   readonly requests: RequestCounts;
 }
 
+export interface FleetOptions {
+  readonly count: number;
+  readonly seed: number;
+  readonly cycleSeconds?: number;
+  /** Begins the names of the groups. */
+  readonly prefix?: string;
+}
+
 export class Fleet {
   readonly #runtime: Runtime;
   readonly #environment: Readonly<Record<string, string>>;
@@ -59,14 +67,15 @@ export class Fleet {
     this.#groups = groups;
   }
 
-  static async create(services: Services, count: number, seed: number, cycleSeconds = 2): Promise<Fleet> {
+  static async create(services: Services, options: FleetOptions): Promise<Fleet> {
+    const { count, seed, cycleSeconds = 2, prefix = 'g' } = options;
     const environment = { ...services.environment(), TIDEMARK_CYCLE_SECONDS: String(cycleSeconds) };
     const runtime = openRuntime(parseConfiguration(environment));
     const { catalog, logUpload } = runtime.ports;
     await setPolicy(catalog, 'p', { appConsistentHours: 0 }, live);
     const random = new Random(seed);
     const groups = Array.from({ length: count }, (_, index): FleetGroup => {
-      const group = `g${String(index).padStart(3, '0')}`;
+      const group = `${prefix}${String(index).padStart(3, '0')}`;
       const { streams, endUs } = streamsOf(randomEvents(random), 1);
       const entries = streams[0] ?? [];
       const shipper = new ModelShipper({ group, ...DISK, epoch: 1 }, logUpload);

@@ -1,5 +1,6 @@
 /** Four worker processes that share groups, one of them killed, one stopped for longer than its locks last. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import './child.ts';
 import { figuresOf, Fleet } from './fleet.ts';
 import { Services } from './services.ts';
 
@@ -12,7 +13,7 @@ beforeAll(async () => {
 afterAll(() => services.stop());
 
 it(`share the groups, whatever happens to some of them, seed ${SEED}`, async () => {
-  const fleet = await Fleet.create(services, GROUPS, SEED);
+  const fleet = await Fleet.create(services, { count: GROUPS, seed: SEED });
   await fleet.ship();
   const scheduler = fleet.scheduler();
   const [killed, stopped, ...others] = [fleet.worker(), fleet.worker(), fleet.worker(), fleet.worker()];

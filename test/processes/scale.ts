@@ -1,14 +1,15 @@
 /**
  * Many workers and many groups on the local stack: `npm run scale -- [--groups 200] [--workers 4] [--kills 6] [--idle-seconds 60]
- * [--seed N]`. While the groups' logs come in three parts, workers are killed and replaced, and one stands still for longer than its
+ * [--seed N]`; with `--throughput` one worker against many, with storage that answers late. While the groups' logs come in three parts, workers are killed and replaced, and one stands still for longer than its
  * locks last. Then every point is read back. At last nothing happens for a while, and what that costs is counted.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Random } from '../simulation/random.ts';
-import type { Child } from './child.ts';
 import { figuresOf, Fleet, type WorkerFigures } from './fleet.ts';
 import { Services } from './services.ts';
+import { TcpProxy } from './tcp-proxy.ts';
+import { type Child, killAll } from './tidemark-process.ts';
 
 const { values } = parseArgs({
   options: {
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     'idle-seconds': { type: 'string', default: '60' },
     'cycle-seconds': { type: 'string', default: '10' },
     seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
+    throughput: { type: 'boolean', default: false },
   },
 });
 const [groupCount, workerCount, kills, idleSeconds, cycleSeconds, seed] = [
@@ -30,6 +32,8 @@ const [groupCount, workerCount, kills, idleSeconds, cycleSeconds, seed] = [
 ].map(Number) as [number, number, number, number, number, number];
 
 const LIMIT_MS = 600_000;
+/** Of the measurement of throughput. */
+const TIMED_GROUPS = 40;
 const KILL_EVERY_MS = 8000;
 /** Longer than the locks of the queue last. */
 const STAND_STILL_MS = 8000;
@@ -68,10 +72,45 @@ function printCost(all: readonly WorkerFigures[], seconds: number, ticks: number
   for (const kind of Object.keys(sums).toSorted()) print(`  ${kind} ${perGroupHour(sums[kind] ?? 0)}`);
 }
 
+/** Storage answers late, as from afar, so that it is waiting that workers share and not the cores of this machine. */
+async function timed(services: Services, workers: number): Promise<number> {
+  const count = Math.min(groupCount, TIMED_GROUPS);
+  const fleet = await Fleet.create(services, { count, seed, cycleSeconds, prefix: `w${workers}-` });
+  for (let part = 0; part < 3; part++) await fleet.ship();
+  const proxy = await TcpProxy.start(services.ports.blob, () => 0.3);
+  proxy.chances = { cut: 0, truncate: 0, delay: 1 };
+  const through = services.environment({ blob: proxy.port });
+  const children = Array.from({ length: workers }, () => fleet.worker(through));
+  const scheduler = fleet.scheduler();
+  await fleet.untilOpened(1);
+  const beganMs = performance.now();
+  await fleet.untilMade(LIMIT_MS);
+  const seconds = (performance.now() - beganMs) / 1000;
+  await fleet.requireAllRight();
+  for (const child of [...children, scheduler]) child.kill('SIGKILL');
+  await Promise.all([...children, scheduler].map(({ ended }) => ended));
+  await proxy.close();
+  await fleet.close();
+  return seconds;
+}
+
 const services = await Services.start({ lockDuration: LOCK_DURATION });
 try {
+  if (values.throughput) {
+    const alone = await timed(services, 1);
+    const together = await timed(services, workerCount);
+    print(
+      `slow storage: 1 worker ${alone.toFixed(1)} s, ${workerCount} workers ${together.toFixed(1)} s: ${(alone / together).toFixed(1)} times as fast`,
+    );
+  } else await share(services);
+} finally {
+  killAll();
+  await services.stop();
+}
+
+async function share(services: Services): Promise<void> {
   print(`${groupCount} groups, ${workerCount} workers, ${kills} kills, seed ${seed}`);
-  const fleet = await Fleet.create(services, groupCount, seed, cycleSeconds);
+  const fleet = await Fleet.create(services, { count: groupCount, seed, cycleSeconds });
   await fleet.ship();
   const scheduler = fleet.scheduler();
   const workers = Array.from({ length: workerCount }, () => fleet.worker());
@@ -100,6 +139,4 @@ try {
   const seconds = (performance.now() - beganMs) / 1000;
   printCost(idle, seconds, Math.floor(seconds / cycleSeconds));
   await fleet.close();
-} finally {
-  await services.stop();
 }
