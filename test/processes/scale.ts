@@ -32,6 +32,8 @@ const [groupCount, workerCount, kills, idleSeconds, cycleSeconds, seed] = [
 ].map(Number) as [number, number, number, number, number, number];
 
 const LIMIT_MS = 600_000;
+/** Of the longest delay that the proxy knows (120 ms), for every piece that passes. */
+const LATENESS = 0.8;
 /** Of the measurement of throughput. */
 const TIMED_GROUPS = 40;
 const KILL_EVERY_MS = 8000;
@@ -77,7 +79,7 @@ async function timed(services: Services, workers: number): Promise<number> {
   const count = Math.min(groupCount, TIMED_GROUPS);
   const fleet = await Fleet.create(services, { count, seed, cycleSeconds, prefix: `w${workers}-` });
   for (let part = 0; part < 3; part++) await fleet.ship();
-  const proxy = await TcpProxy.start(services.ports.blob, () => 0.3);
+  const proxy = await TcpProxy.start(services.ports.blob, () => LATENESS);
   proxy.chances = { cut: 0, truncate: 0, delay: 1 };
   const through = services.environment({ blob: proxy.port });
   const children = Array.from({ length: workers }, () => fleet.worker(through));
