@@ -4,6 +4,7 @@ import { createJobRunner } from '../commands/job-runner.ts';
 import { hasEnded } from '../commands/job-view.ts';
 import { TidemarkError } from '../errors.ts';
 import { withRetries } from '../retry.ts';
+import { untilAborted } from '../until-aborted.ts';
 import { createApi } from './app.ts';
 import type { ApiOptions } from './context.ts';
 import { DOOR, executeBehind } from './handlers.ts';
@@ -13,6 +14,8 @@ import { serveHttp, type Fetch } from './http-server.ts';
 const TAKE_UP_RETRY = { attempts: 8, firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
 
 export interface DoorOptions extends Omit<ApiOptions, 'runner'> {
+  /** Aborts when no more jobs are to be taken up. */
+  readonly draining?: AbortSignal;
   /** In [0, 1). */
   readonly random: () => number;
 }
@@ -43,7 +46,7 @@ export interface HttpDoor {
 
 /** When the signal aborts, requests end with an error, and jobs stay where they are. */
 export function openDoor(options: DoorOptions): HttpDoor {
-  const { commands, ports, random, signal, report } = options;
+  const { commands, ports, random, draining, signal, report } = options;
   const sleep = (ms: number, until: AbortSignal): Promise<void> => ports.clock.sleep(ms, until);
   const runner = createJobRunner({ commands, sleep, random, signal });
   const api = createApi({ ...options, runner });
@@ -52,9 +55,12 @@ export function openDoor(options: DoorOptions): HttpDoor {
     fetch: (request, env) => api.fetch(request, env),
     takeUpJobs: () => {
       const policy = { ...TAKE_UP_RETRY, sleep, random };
-      taking ??= withRetries(policy, signal, () => takeUp({ ...options, runner })).catch((error: unknown) => {
-        if (!signal.aborted) report(error);
-      });
+      const until = draining === undefined ? signal : AbortSignal.any([signal, draining]);
+      taking ??= withRetries(policy, until, () => takeUp({ ...options, runner, signal: until })).catch(
+        (error: unknown) => {
+          if (!until.aborted) report(error);
+        },
+      );
     },
     settled: async () => {
       await Promise.all([taking, runner.idle()]);
@@ -90,21 +96,14 @@ export async function startApi(options: ServerOptions): Promise<RunningApi> {
 
 /** Jobs that came by this door before, and that nobody has ended: one group after the other, no faster than they are executed. */
 async function takeUp(options: ApiOptions): Promise<void> {
-  const { ports, commands, runner, signal } = options;
+  const { ports, commands, runner, report, signal } = options;
   for (const group of await listGroups(ports.catalog, signal)) {
     const jobs = await commands.jobs(group, signal);
     for (const job of jobs.toReversed()) {
       if (hasEnded(job) || !job.requestedBy.endsWith(DOOR)) continue;
       await runner.untilRoom();
       signal.throwIfAborted();
-      executeBehind(options, job);
+      executeBehind({ runner, report, signal }, job);
     }
   }
-}
-
-async function untilAborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  await promise;
 }
