@@ -15,6 +15,7 @@ import {
 import { DEFAULT_HOME, readStack } from './local/stack-state.ts';
 import { MIB } from './model/sizes.ts';
 import { GROUPS_AT_ONCE } from './worker/ports.ts';
+import { LOG_LEVELS, type LogLevel } from './telemetry/log-levels.ts';
 
 export interface Configuration {
   readonly cacheConnectionString: string;
@@ -38,6 +39,7 @@ export interface Configuration {
   readonly compute?: ComputeConnection;
   /** 32 bytes, for sealed replication logs. */
   readonly logKey?: Buffer;
+  readonly telemetry: TelemetryConfiguration;
   readonly worker: {
     /** Payload that a worker keeps in memory at most. */
     readonly payloadBudgetBytes: number;
@@ -65,6 +67,15 @@ export interface HostingConfiguration {
 
 export const ROLES = ['worker', 'scheduler', 'api'] as const;
 export type Role = (typeof ROLES)[number];
+
+export interface TelemetryConfiguration {
+  /** Of the JSON log of hosts. */
+  readonly logLevel: LogLevel;
+  /** Where metrics and traces go, by OTLP over HTTP; nothing is exported without it. */
+  readonly otlpEndpoint?: string;
+  /** What the environment says of that endpoint. */
+  readonly otlpProtocol?: string;
+}
 
 /** Whose tokens the HTTP door takes. */
 export interface ApiConfiguration {
@@ -156,6 +167,9 @@ const environmentSchema = z.object({
   TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
   TIDEMARK_GROUPS_AT_ONCE: count(MAX_GROUPS_AT_ONCE, GROUPS_AT_ONCE),
   TIDEMARK_LIMIT_PAGE_BLOB_RATES: flag,
+  TIDEMARK_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
+  OTEL_EXPORTER_OTLP_ENDPOINT: z.url({ protocol: /^https?$/, error: 'is no http(s) URL' }).optional(),
+  OTEL_EXPORTER_OTLP_PROTOCOL: z.string().optional(),
   TIDEMARK_CLOUD: z.enum(Object.keys(CLOUDS) as (keyof typeof CLOUDS)[]).default('AzureCloud'),
   TIDEMARK_SUBSCRIPTION_ID: z.guid('is no subscription id').optional(),
   TIDEMARK_RESOURCE_GROUP: z
@@ -228,6 +242,7 @@ export function parseConfiguration(environment: Environment): Configuration {
     isLocal,
     ...(compute !== undefined && { compute }),
     ...(logKey !== undefined && { logKey }),
+    telemetry: telemetryOf(values),
     worker: {
       payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
       requestsPerDisk: values.TIDEMARK_REQUESTS_PER_DISK,
@@ -245,6 +260,15 @@ function hostingOf(values: z.infer<typeof environmentSchema>): HostingConfigurat
     httpPort: values.TIDEMARK_HTTP_PORT,
     drainMs: values.TIDEMARK_DRAIN_SECONDS * 1000,
     functionTimeoutMs: ((hours * 60 + minutes) * 60 + seconds) * 1000,
+  };
+}
+
+function telemetryOf(values: z.infer<typeof environmentSchema>): TelemetryConfiguration {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint, OTEL_EXPORTER_OTLP_PROTOCOL: otlpProtocol } = values;
+  return {
+    logLevel: values.TIDEMARK_LOG_LEVEL,
+    ...(otlpEndpoint !== undefined && { otlpEndpoint }),
+    ...(otlpProtocol !== undefined && { otlpProtocol }),
   };
 }
 

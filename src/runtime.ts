@@ -16,6 +16,12 @@ import type { Compute } from './failover/compute.ts';
 import { createCommandService } from './failover/service.ts';
 import { createLogKey } from './log/seal.ts';
 import { systemClock } from './system-clock.ts';
+import { observers } from './telemetry/adapter-observer.ts';
+import { adapterMetrics } from './telemetry/instruments.ts';
+import { createRequestTally, type RequestTally } from './telemetry/request-tally.ts';
+import { apiTelemetry, type Telemetry } from './telemetry/telemetry.ts';
+import { tracedCommands } from './telemetry/traced-commands.ts';
+import { tracedCatalog, tracedSeeds } from './telemetry/traced-ports.ts';
 import type { WorkerPorts, WorkerSettings } from './worker/ports.ts';
 import { Worker } from './worker/worker.ts';
 
@@ -29,17 +35,32 @@ export interface Runtime extends Queues {
   /** What every door gives its commands to. */
   readonly commands: CommandService;
   readonly scheduling: Scheduling;
+  /** What was asked of storage and Service Bus since the runtime was opened. */
+  readonly requests: RequestTally;
   /** Has a connection of its own, and is the caller's to close. */
   openCommandClient(): CommandClient;
   close(): Promise<void>;
 }
 
-/** Opens nothing: connections are made by the first call that needs one. @throws TidemarkError for malformed connection strings */
-export function openRuntime(configuration: Configuration): Runtime {
-  const storage = connect(configuration);
-  const topic = openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic);
+/**
+ * Opens nothing: connections are made by the first call that needs one.
+ * @param telemetry gets metrics and spans; by default what a host of this process has registered, if anything
+ * @throws TidemarkError for malformed connection strings
+ */
+export function openRuntime(configuration: Configuration, telemetry: Telemetry = apiTelemetry()): Runtime {
+  const requests = createRequestTally();
+  const observer = observers(requests, adapterMetrics(telemetry.instruments));
+  const storage = connect({ ...configuration, observer });
+  const topic = openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic, observer);
   const { worker, logKey } = configuration;
-  const ports = { ...storage, topic, clock: systemClock, random: Math.random };
+  const ports = {
+    ...storage,
+    catalog: tracedCatalog(storage.catalog, telemetry),
+    seeds: tracedSeeds(storage.seeds, telemetry),
+    topic,
+    clock: systemClock,
+    random: Math.random,
+  };
   const settings: WorkerSettings = {
     payloadBudgetBytes: worker.payloadBudgetBytes,
     requestsPerDisk: worker.requestsPerDisk,
@@ -48,7 +69,7 @@ export function openRuntime(configuration: Configuration): Runtime {
     key: logKey === undefined ? undefined : createLogKey(logKey),
   };
   const compute = configuration.compute === undefined ? undefined : lazyCompute(configuration.compute);
-  const commands = createCommandService({
+  const service = createCommandService({
     ...ports,
     compute,
     createPoint: (group, at, signal) =>
@@ -59,14 +80,15 @@ export function openRuntime(configuration: Configuration): Runtime {
     ports,
     settings,
     compute,
-    commands,
+    commands: tracedCommands(service, telemetry),
+    requests,
     scheduling: { periodMs: configuration.cyclePeriodMs, groupsAtOnce: worker.groupsAtOnce },
     openCommandQueue: () => openCommandQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
     openWorkQueue: () => openWorkQueue(configuration.serviceBusConnectionString, configuration.commandQueue),
     openCacheEvents: () =>
       openCacheEventQueue(configuration.serviceBusConnectionString, configuration.cacheEventsQueue),
     openCommandClient: () =>
-      openCommandClient({ ...configuration, connectionString: configuration.serviceBusConnectionString }),
+      openCommandClient({ ...configuration, connectionString: configuration.serviceBusConnectionString }, observer),
     close: async () => {
       await topic.close();
       storage.close();

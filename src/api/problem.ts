@@ -1,5 +1,6 @@
 /** Pure. Errors as HTTP answers: problem details (RFC 9457), and the status of each code. */
 import { ERROR_CATALOGUE, TidemarkError, type ErrorClass, type ErrorCode } from '../errors.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
 
 export const PROBLEM_TYPE = 'application/problem+json';
 /** What a client is asked to wait before it repeats what may succeed later. */
@@ -65,7 +66,7 @@ export function problemOf({ code, message, hint, class: kind }: TidemarkError): 
     type: `urn:tidemark:error:${code}`,
     title: words.charAt(0).toUpperCase() + words.slice(1),
     status: statusOf(code),
-    detail: kind === 'bug' ? DEFECT : message,
+    detail: kind === 'bug' ? DEFECT : redactSecrets(message),
     code,
     hint,
   };

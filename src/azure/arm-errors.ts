@@ -1,5 +1,6 @@
 /** Pure. What an answer of Azure Resource Manager, or its absence, means. Nothing secret of it gets into a message or a cause. */
 import { TidemarkError } from '../errors.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
 
 /** What the SDK puts before the code and the message of an operation that ended as `Failed`. */
 const FAILED_OPERATION = /^The long-running operation has failed(?:\. ([^.]*)\. (.*))?$/s;
@@ -35,13 +36,9 @@ export function isAmbiguous(error: unknown): boolean {
   return status === 0 || status === 408 || (status >= 500 && status !== 503);
 }
 
-/** Without queries of URLs (a shared access signature is one), tokens and keys; cut to a bounded length. */
+/** Without secrets and without queries of URLs (a shared access signature is one); cut to a bounded length. */
 export function redact(text: string): string {
-  const clean = text
-    .replaceAll(/(https?:\/\/[^\s"'<>?]*)\?[^\s"'<>]*/gi, '$1?…')
-    .replaceAll(/\b(sig|AccountKey|SharedAccessKey|SharedAccessSignature)=[^\s&;"'<>]+/gi, '$1=…')
-    .replaceAll(/\bBearer\s+[\w.~+/=-]+/gi, 'Bearer …')
-    .replaceAll(/\beyJ[\w-]+(?:\.[\w-]+)*/g, '…');
+  const clean = redactSecrets(text.replaceAll(/(https?:\/\/[^\s"'<>?]*)\?[^\s"'<>]*/gi, '$1?…'));
   return clean.length > MAX_TEXT ? `${clean.slice(0, MAX_TEXT)}…` : clean;
 }
 

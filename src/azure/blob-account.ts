@@ -4,8 +4,18 @@ import { BlobServiceClient, type ContainerClient, type StoragePipelineOptions } 
 import { TidemarkError } from '../errors.ts';
 import type { Waiting } from '../apply/rate-limit.ts';
 import { systemClock } from '../system-clock.ts';
-import { failureKind, isContainerMissing, isThrottling, retryAfterMs, storageError } from './storage-errors.ts';
+import type { AccountRole, LeaseEvent, StorageObserver } from '../telemetry/adapter-observer.ts';
+import { observeRequests } from './observe-requests.ts';
+import {
+  failureKind,
+  isContainerMissing,
+  isThrottling,
+  retryAfterMs,
+  statusOf,
+  storageError,
+} from './storage-errors.ts';
 import { Throttle } from './throttle.ts';
+import { safeError } from './safe-error.ts';
 
 /** How long a call may take and how often it is repeated. */
 export interface CallTimes {
@@ -51,6 +61,13 @@ export interface BlobAccountOptions {
   readonly waiting?: Waiting;
   /** In [0, 1): spreads repetitions. */
   readonly random?: () => number;
+  /** Told of every request, every refusal and every lease. */
+  readonly observed?: ObservedAccount;
+}
+
+export interface ObservedAccount {
+  readonly account: AccountRole;
+  readonly observer: StorageObserver;
 }
 
 /**
@@ -64,6 +81,7 @@ export class BlobAccount {
   readonly #waiting: Waiting;
   readonly #random: () => number;
   readonly #throttle: Throttle;
+  readonly #observed: ObservedAccount | undefined;
 
   /** @throws TidemarkError CONNECTION_INVALID */
   constructor(connectionString: string, options: BlobAccountOptions = {}) {
@@ -71,6 +89,7 @@ export class BlobAccount {
     this.#times = times;
     this.#waiting = waiting;
     this.#random = random;
+    this.#observed = options.observed;
     this.#throttle = new Throttle({ concurrency: MAX_SOCKETS, waiting, random });
     const agentOptions = { keepAlive: true, maxSockets: MAX_SOCKETS + URGENT_SOCKETS };
     try {
@@ -86,6 +105,15 @@ export class BlobAccount {
       // The SDK's message may quote the string, and with it the key.
       throw new TidemarkError('CONNECTION_INVALID', 'the storage connection string cannot be parsed');
     }
+    if (options.observed !== undefined) {
+      observeRequests(this.#service, options.observed.account, options.observed.observer);
+    }
+  }
+
+  /** Something happened to the lease of a blob in `container`. */
+  noteLease(container: string, event: LeaseEvent): void {
+    const { account, observer } = this.#observed ?? {};
+    if (account !== undefined) observer?.onLease({ account, container, event });
   }
 
   container(name: string): ContainerClient {
@@ -110,7 +138,7 @@ export class BlobAccount {
       signal.throwIfAborted();
       if (controller.signal.aborted && !(error instanceof TidemarkError)) {
         const message = `${call.action}: no answer within ${this.#times.deadlineMs} ms`;
-        throw new TidemarkError('STORAGE_TIMEOUT', message, { cause: error });
+        throw new TidemarkError('STORAGE_TIMEOUT', message, { cause: safeError(error) });
       }
       throw storageError(error, call.action);
     } finally {
@@ -137,6 +165,8 @@ export class BlobAccount {
         if (abortSignal.aborted) throw error;
         if (isThrottling(error)) {
           const pauseMs = this.#throttle.refused(retryAfterMs(error));
+          const { account, observer } = this.#observed ?? {};
+          if (account !== undefined) observer?.onThrottled({ account, status: statusOf(error), pauseMs });
           if (this.#waiting.nowMs() + pauseMs > patientUntilMs) throw error;
           if (call.urgent === true) await this.#waiting.sleep(pauseMs, abortSignal);
           continue;

@@ -8,6 +8,7 @@ import { takeLease } from './blob-lease.ts';
 import { isConditionRefusal, isLeaseRefusal, isMissing } from './storage-errors.ts';
 import { downloadWhole } from './transfer.ts';
 import { newWriteMark, ownWriteEtag } from './write-mark.ts';
+import { safeError } from './safe-error.ts';
 
 /** Bound of every catalog blob; the largest are lists of changed extents, 24 bytes or so for each. */
 const MAX_DOCUMENT_BYTES = 64 * MIB;
@@ -87,7 +88,9 @@ export class BlobCatalog implements Catalog {
       await client.getProperties({ abortSignal, conditions: { leaseId: lease.id } });
     } catch (error) {
       if (!isMissing(error) && !isLeaseRefusal(error)) throw error;
-      throw new TidemarkError('OWNERSHIP_LOST', `the lease of ${client.name} is no longer held`, { cause: error });
+      throw new TidemarkError('OWNERSHIP_LOST', `the lease of ${client.name} is no longer held`, {
+        cause: safeError(error),
+      });
     }
   }
 

@@ -15,6 +15,7 @@ import { mapAll } from '../map-all.ts';
 import { CONTAINERS, seedName } from '../model/names.ts';
 import { FOOTER_BYTES, vhdFooter } from '../seed/vhd-footer.ts';
 import type { ByteRange, SeedDisk, SeedReader } from '../seed/seed-store.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
 import { type BlobAccount, inContainer } from './blob-account.ts';
 import { takeLease } from './blob-lease.ts';
 import { BlobSeedDisk, removeDisk } from './blob-seed-disk.ts';
@@ -204,7 +205,7 @@ export class BlobCopyStore implements CopyStore {
       if (present?.copyStatus === 'success') return onProgress?.(totalBytes, totalBytes);
       if (present?.copyStatus !== 'pending') {
         const said = present?.copyStatusDescription ?? present?.copyStatus ?? 'the copy is gone';
-        throw new TidemarkError('STORAGE_UNAVAILABLE', `Copy to ${client.name}: ${said}`);
+        throw new TidemarkError('STORAGE_UNAVAILABLE', `Copy to ${client.name}: ${redactSecrets(said)}`);
       }
       const [done, all] = (present.copyProgress ?? '0/1').split('/').map(Number);
       onProgress?.(Math.floor(((done ?? 0) / (all ?? 1)) * totalBytes), totalBytes);

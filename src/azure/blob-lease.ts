@@ -1,8 +1,10 @@
-import type { BlobClient } from '@azure/storage-blob';
+import type { BlobClient, BlobLeaseClient } from '@azure/storage-blob';
 import { LEASE_SECONDS, type Lease } from '../catalog/catalog.ts';
 import { TidemarkError } from '../errors.ts';
+import type { LeaseEvent } from '../telemetry/adapter-observer.ts';
 import type { BlobAccount } from './blob-account.ts';
 import { codeOf, isLeaseRefusal, isMissing } from './storage-errors.ts';
+import { safeError } from './safe-error.ts';
 
 /** Rounds of break and acquire before this owner gives way to others that take the lease at the same moment. */
 const MAX_ROUNDS = 5;
@@ -29,6 +31,7 @@ export async function takeLease(account: BlobAccount, client: BlobClient, signal
       await account.call({ action: `Acquire the lease of ${client.name}`, urgent: true }, signal, ({ abortSignal }) =>
         lease.acquireLease(LEASE_SECONDS, { abortSignal }),
       );
+      account.noteLease(client.containerName, 'taken');
       return blobLease(account, client, lease.leaseId);
     } catch (error) {
       // Somebody else acquired it between our two requests.
@@ -39,23 +42,17 @@ export async function takeLease(account: BlobAccount, client: BlobClient, signal
 
 function blobLease(account: BlobAccount, client: BlobClient, id: string): Lease {
   const lease = client.getBlobLeaseClient(id);
+  const note = (event: LeaseEvent): void => account.noteLease(client.containerName, event);
   return {
     id,
     async renew(signal) {
-      await account.call(
-        { action: `Renew the lease of ${client.name}`, urgent: true },
-        signal,
-        async ({ abortSignal }) => {
-          try {
-            await lease.renewLease({ abortSignal });
-          } catch (error) {
-            if (!isMissing(error)) throw error;
-            throw new TidemarkError('OWNERSHIP_LOST', `${client.name} is gone, and its lease with it`, {
-              cause: error,
-            });
-          }
-        },
-      );
+      try {
+        await renew(account, client, lease, signal);
+      } catch (error) {
+        if (error instanceof TidemarkError && error.code === 'OWNERSHIP_LOST') note('lost');
+        throw error;
+      }
+      note('renewed');
     },
     async release(signal) {
       await account.call(
@@ -69,6 +66,26 @@ function blobLease(account: BlobAccount, client: BlobClient, id: string): Lease 
           }
         },
       );
+      note('released');
     },
   };
+}
+
+/** @throws TidemarkError OWNERSHIP_LOST */
+async function renew(
+  account: BlobAccount,
+  client: BlobClient,
+  lease: BlobLeaseClient,
+  signal: AbortSignal,
+): Promise<void> {
+  await account.call({ action: `Renew the lease of ${client.name}`, urgent: true }, signal, async ({ abortSignal }) => {
+    try {
+      await lease.renewLease({ abortSignal });
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      throw new TidemarkError('OWNERSHIP_LOST', `${client.name} is gone, and its lease with it`, {
+        cause: safeError(error),
+      });
+    }
+  });
 }

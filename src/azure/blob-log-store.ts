@@ -16,6 +16,7 @@ import { type BlobAccount, inContainer } from './blob-account.ts';
 import { codeOf, isConditionRefusal, isMissing, statusOf } from './storage-errors.ts';
 import { bodyInto, downloadWhole, inParallel } from './transfer.ts';
 import { ownWriteEtag, newWriteMark } from './write-mark.ts';
+import { safeError } from './safe-error.ts';
 
 /** Sequences whose names share all but their last three digits; the unit of listing. */
 export const LIST_BLOCK = 1000;
@@ -249,7 +250,7 @@ export class BlobLogStore implements LogStore, LogUpload {
         const areBlocksGone = codeOf(error) === 'InvalidBlockList';
         if (areBlocksGone && !(await client.exists({ abortSignal }))) {
           throw new TidemarkError('CONFLICT', `the staged blocks of ${client.name} are gone; stage it again`, {
-            cause: error,
+            cause: safeError(error),
           });
         }
         if (!areBlocksGone && !isConditionRefusal(error)) throw error;

@@ -5,6 +5,7 @@ import type { ByteRange, SeedReader, SnapshotInfo } from '../seed/seed-store.ts'
 import type { BlobAccount } from './blob-account.ts';
 import { isMissing } from './storage-errors.ts';
 import { bodyInto, discard, inParallel } from './transfer.ts';
+import { safeError } from './safe-error.ts';
 
 /**
  * The largest page that List Blobs gives (Azure, "List Blobs"), the disk itself included. It bounds the snapshots of a disk, because the
@@ -107,7 +108,9 @@ export class BlobSeedReader implements SeedReader {
 
   #missingOr(error: unknown, snapshot: string): unknown {
     if (!isMissing(error)) return error;
-    return new TidemarkError('SNAPSHOT_MISSING', `${this.#name} has no snapshot ${snapshot}`, { cause: error });
+    return new TidemarkError('SNAPSHOT_MISSING', `${this.#name} has no snapshot ${snapshot}`, {
+      cause: safeError(error),
+    });
   }
 
   #tooMany(): TidemarkError {

@@ -7,12 +7,15 @@ import { BlobCatalog } from './blob-catalog.ts';
 import { BlobCopyStore } from './blob-copy-store.ts';
 import { BlobLogStore } from './blob-log-store.ts';
 import { BlobSeedStore } from './blob-seed-store.ts';
+import type { AccountRole, StorageObserver } from '../telemetry/adapter-observer.ts';
 
-export interface StorageConnections extends BlobAccountOptions {
+export interface StorageConnections extends Omit<BlobAccountOptions, 'observed'> {
   /** The account that the source writes replication logs to. */
   readonly cacheConnectionString: string;
   /** The account of seed disks and catalog. */
   readonly replicaConnectionString: string;
+  /** Told of the traffic with both accounts. */
+  readonly observer?: StorageObserver;
 }
 
 export interface Storage {
@@ -27,8 +30,13 @@ export interface Storage {
 
 /** Sends nothing: containers are created by the first write that finds them missing. @throws TidemarkError CONNECTION_INVALID */
 export function connect(connections: StorageConnections): Storage {
-  const cache = new BlobAccount(connections.cacheConnectionString, connections);
-  const replica = new BlobAccount(connections.replicaConnectionString, connections);
+  const { observer } = connections;
+  const options = (account: AccountRole): BlobAccountOptions => ({
+    ...connections,
+    ...(observer !== undefined && { observed: { account, observer } }),
+  });
+  const cache = new BlobAccount(connections.cacheConnectionString, options('cache'));
+  const replica = new BlobAccount(connections.replicaConnectionString, options('replica'));
   const logs = new BlobLogStore(cache);
   return {
     logStore: logs,

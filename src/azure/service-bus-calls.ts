@@ -2,11 +2,19 @@
 import { isServiceBusError, ServiceBusClient } from '@azure/service-bus';
 import { TidemarkError } from '../errors.ts';
 import type { Sleep } from '../retry.ts';
+import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
+import { countServiceBus } from './count-service-bus.ts';
+import { safeError } from './safe-error.ts';
 
 /** Longer than any healthy call; the SDK's own defaults add up to minutes. */
 export const CALL_TIMEOUT_MS = 10_000;
 /** Closing waits for answers that a dying peer never gives. */
 const CLOSE_TIMEOUT_MS = 3000;
+
+/** `client`, which tells `observer`, if there is one, of every call of its senders, receivers and sessions. */
+export const observedClient = (client: ServiceBusClient, observer: MessagingObserver | undefined): ServiceBusClient =>
+  observer === undefined ? client : countServiceBus(client, observer);
 
 /** A client whose calls fail early: retries with known bounds are made around it, not inside. */
 export function serviceBusClient(connectionString: string, timeoutInMs: number = CALL_TIMEOUT_MS): ServiceBusClient {
@@ -14,7 +22,9 @@ export function serviceBusClient(connectionString: string, timeoutInMs: number =
     return new ServiceBusClient(connectionString, { retryOptions: { maxRetries: 0, timeoutInMs } });
   } catch (cause) {
     // The string holds a key, so it is not repeated here.
-    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string is malformed', { cause });
+    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string is malformed', {
+      cause: safeError(cause),
+    });
   }
 }
 
@@ -31,7 +41,9 @@ export async function callServiceBus<T>(
   } catch (cause) {
     signal.throwIfAborted();
     if (!deadline.aborted) throw messagingError(cause, entity);
-    throw new TidemarkError('MESSAGING_UNAVAILABLE', `${entity}: no answer within ${timeoutMs} ms`, { cause });
+    throw new TidemarkError('MESSAGING_UNAVAILABLE', `${entity}: no answer within ${timeoutMs} ms`, {
+      cause: safeError(cause),
+    });
   }
 }
 
@@ -45,14 +57,14 @@ const REFUSALS: ReadonlySet<string> = new Set([
 function messagingError(error: unknown, entity: string): unknown {
   if (error instanceof TypeError || error instanceof RangeError || error instanceof TidemarkError) return error;
   const code = isServiceBusError(error) ? error.code : undefined;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = redactSecrets(error instanceof Error ? error.message : String(error));
   if (code === 'MessageSizeExceeded') {
-    return new TidemarkError('MESSAGE_TOO_LARGE', `${entity}: ${message}`, { cause: error });
+    return new TidemarkError('MESSAGE_TOO_LARGE', `${entity}: ${message}`, { cause: safeError(error) });
   }
   return new TidemarkError(
     code !== undefined && REFUSALS.has(code) ? 'MESSAGING_REFUSED' : 'MESSAGING_UNAVAILABLE',
     `${entity}: ${message}`,
-    { cause: error, details: { entity, ...(code === undefined ? {} : { serviceBusCode: code }) } },
+    { cause: safeError(error), details: { entity, ...(code === undefined ? {} : { serviceBusCode: code }) } },
   );
 }
 

@@ -4,7 +4,8 @@ import type { CommandClient, OutgoingCommand } from '../commands/command-client.
 import { replySchema, type Reply } from '../commands/messages.ts';
 import { TidemarkError } from '../errors.ts';
 import { MESSAGING_RETRY, withRetries, type RetryPolicy } from '../retry.ts';
-import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
+import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import { CALL_TIMEOUT_MS, callServiceBus, observedClient, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 /** How long one look for a reply waits. */
 const LOOK_MS = 1000;
@@ -22,8 +23,8 @@ export interface CommandQueues {
   readonly replyQueue: string;
 }
 
-export function openCommandClient(queues: CommandQueues): CommandClient {
-  const client = serviceBusClient(queues.connectionString);
+export function openCommandClient(queues: CommandQueues, observer?: MessagingObserver): CommandClient {
+  const client = observedClient(serviceBusClient(queues.connectionString), observer);
   return {
     // The same message id again is dropped by the queue.
     send: (command, signal) => withRetries(RETRY, signal, () => send(client, queues, command, signal)),

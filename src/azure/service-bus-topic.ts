@@ -10,7 +10,8 @@ import { TidemarkError } from '../errors.ts';
 import type { MessageTopic, OutgoingMessage, ReceivedMessage, TailOptions } from '../monitoring/message-topic.ts';
 import { MESSAGING_RETRY, type RetryPolicy, withRetries } from '../retry.ts';
 import { RetryingTopic } from '../monitoring/retrying-topic.ts';
-import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
+import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import { CALL_TIMEOUT_MS, callServiceBus, observedClient, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 export { serviceBusClient } from './service-bus-calls.ts';
 
@@ -34,14 +35,22 @@ export interface ServiceBusTopicOptions {
 }
 
 /** The topic as workers and commands use it: sends are repeated with jittered backoff. */
-export function openMonitoringTopic(connectionString: string, topic: string): MessageTopic {
+export function openMonitoringTopic(
+  connectionString: string,
+  topic: string,
+  observer?: MessagingObserver,
+): MessageTopic {
   const retry: RetryPolicy = {
     ...MESSAGING_RETRY,
     sleep: (milliseconds, signal) => delay(milliseconds, undefined, { signal }),
     random: Math.random,
   };
   return new RetryingTopic(
-    new ServiceBusTopic({ connect: () => serviceBusClient(connectionString), topic, retry }),
+    new ServiceBusTopic({
+      connect: () => observedClient(serviceBusClient(connectionString), observer),
+      topic,
+      retry,
+    }),
     retry,
   );
 }

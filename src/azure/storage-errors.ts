@@ -1,6 +1,8 @@
 /** Pure. What an answer of storage, or its absence, means: outcome to handle, failure to repeat, or error to report. */
 import { RestError } from '@azure/storage-blob';
 import { TidemarkError } from '../errors.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
+import { safeError } from './safe-error.ts';
 
 /** HTTP status of a refusal, 0 when no answer came. */
 export const statusOf = (error: unknown): number => (error instanceof RestError ? (error.statusCode ?? 0) : 0);
@@ -77,7 +79,7 @@ export function storageError(error: unknown, action: string): TidemarkError {
   const message = `${action}: ${said}`;
   const patienceMs = retryAfterMs(error);
   const details = { status, storageCode: code, ...(patienceMs !== undefined && { retryAfterMs: patienceMs }) };
-  const options = { cause: error, details };
+  const options = { cause: safeError(error), details };
   if (isLeaseRefusal(error)) return new TidemarkError('OWNERSHIP_LOST', message, options);
   if (isConditionRefusal(error)) return new TidemarkError('CONFLICT', message, options);
   if (isMissing(error)) return new TidemarkError('BLOB_MISSING', message, options);
@@ -85,4 +87,4 @@ export function storageError(error: unknown, action: string): TidemarkError {
   return new TidemarkError(unavailable ? 'STORAGE_UNAVAILABLE' : 'ASSERTION', message, options);
 }
 
-const nameOf = (error: unknown): string => (error instanceof Error ? error.message : 'no answer');
+const nameOf = (error: unknown): string => (error instanceof Error ? redactSecrets(error.message) : 'no answer');

@@ -1,5 +1,6 @@
 /** Errors as the operator sees them: `error[CODE]: what happened` and `hint: what to do`. */
 import { TidemarkError } from '../errors.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
 import type { CliContext } from './context.ts';
 
 /** Writes the error to stderr. @returns the exit code, or `interrupted` when a signal ended the command */
@@ -15,10 +16,10 @@ export function reportError(
   return shown.code === 'USAGE' ? 2 : 1;
 }
 
-/** What happened and what to do: two lines. */
+/** What happened and what to do: two lines. No secret gets through here, whoever made the message. */
 export function errorLines(error: unknown): string {
   const { code, message, hint } = asTidemarkError(error);
-  return `error[${code}]: ${message}\nhint: ${hint}\n`;
+  return `error[${code}]: ${redactSecrets(message)}\nhint: ${hint}\n`;
 }
 
 function asTidemarkError(error: unknown): TidemarkError {
@@ -34,5 +35,5 @@ const isAbort = (error: unknown): boolean => error instanceof Error && error.nam
 function traceOf(error: unknown): string {
   const lines: string[] = [];
   for (let at: unknown = error; at instanceof Error; at = at.cause) lines.push(at.stack ?? String(at));
-  return lines.join('\ncaused by: ');
+  return redactSecrets(lines.join('\ncaused by: '));
 }

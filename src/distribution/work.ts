@@ -31,6 +31,7 @@ export interface WorkOptions extends Queues {
   readonly commands: CommandService;
   readonly report: WorkerOptions['report'];
   readonly onEvents?: WorkerOptions['onEvents'];
+  readonly openSession?: WorkerOptions['openSession'];
   /** Told of what the queue does not give or take. */
   readonly reportError: (error: unknown) => void;
   /** Aborts when no more sessions are to be taken, and turns are to end at their next stop. */
@@ -47,7 +48,7 @@ export class Work {
   readonly worker: Worker;
 
   constructor(options: WorkOptions) {
-    const { ports, settings, scheduling, report, reportError, onEvents } = options;
+    const { ports, settings, scheduling, report, reportError, onEvents, openSession } = options;
     this.#options = options;
     this.#queue = options.openWorkQueue();
     this.worker = new Worker({
@@ -57,6 +58,7 @@ export class Work {
       groupsAtOnce: scheduling.groupsAtOnce,
       report,
       ...(onEvents !== undefined && { onEvents }),
+      ...(openSession !== undefined && { openSession }),
     });
     this.#turns = new Turns({
       worker: this.worker,

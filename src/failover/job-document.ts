@@ -6,6 +6,7 @@ import { TidemarkError } from '../errors.ts';
 import { isoFromUs } from '../model/time.ts';
 import { JOB_STATES } from '../monitoring/events.ts';
 import { enqueue, newOutbox, outboxSchema } from '../monitoring/outbox.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
 import { STEP_KINDS, type MadeResource, type PlannedStep } from './plan.ts';
 
 /** Copy, import, delete the copy, and delete the earlier disk, for each disk of the largest group; machines; and a few more. */
@@ -164,8 +165,7 @@ export function viewOf(document: JobDocument): JobView {
 }
 
 export function errorRecord(error: unknown): NonNullable<JobDocument['error']> {
-  if (error instanceof TidemarkError) return { code: error.code, message: error.message, hint: error.hint };
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  const { code, message, hint } = new TidemarkError('UNEXPECTED', text);
-  return { code, message, hint };
+  const { code, message, hint } = error instanceof TidemarkError ? error : new TidemarkError('UNEXPECTED', text);
+  return { code, message: redactSecrets(message), hint };
 }

@@ -7,19 +7,19 @@ import type { Configuration } from '../config.ts';
 import { Work, withScheduler } from '../distribution/work.ts';
 import { TidemarkError } from '../errors.ts';
 import type { Runtime } from '../runtime.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { WorkerObserver } from '../telemetry/worker-observer.ts';
 import { untilAborted } from '../until-aborted.ts';
-import type { WorkerOptions } from '../worker/worker.ts';
+
 import { answerProbe } from './health.ts';
 import { Heartbeats } from './heartbeats.ts';
-import type { HostLog } from './host-log.ts';
 import { openDependencies, Readiness } from './readiness.ts';
 
 export interface HostOptions {
   readonly configuration: Configuration;
   readonly runtime: Runtime;
-  readonly log: HostLog;
-  /** What a worker tells. */
-  readonly observer: Pick<WorkerOptions, 'report' | 'onEvents'>;
+  readonly log: Log;
+  readonly observer: Pick<WorkerObserver, 'report' | 'onEvents' | 'openSession' | 'watch'>;
   /** Address to listen on. */
   readonly host: string;
   /** For what probes tell; may only grow. */
@@ -57,7 +57,7 @@ export async function runHost(options: HostOptions): Promise<void> {
     } finally {
       await service.close(async () => undefined);
     }
-    if (signal.aborted) log.warn({}, 'some work was left where it is; whoever takes its session goes on with it');
+    if (signal.aborted) log.warn('some work was left where it is; whoever takes its session goes on with it');
   } finally {
     await close();
   }
@@ -84,7 +84,10 @@ function loopsOf(options: HostOptions, heartbeats: Heartbeats): Promise<void>[] 
   const loops: Promise<void>[] = [];
   if (roles.includes('worker')) {
     const reportError = (error: unknown): void => log.warn({ err: error }, 'the queue of sessions');
-    const work = new Work({ ...runtime, ...observer, reportError, draining, beat: () => heartbeats.beat('sessions') });
+    const { report, onEvents, openSession } = observer;
+    const beat = (): void => heartbeats.beat('sessions');
+    const work = new Work({ ...runtime, report, onEvents, openSession, reportError, draining, beat });
+    observer.watch(work.worker.counters);
     loops.push(work.run(signal));
   }
   if (roles.includes('scheduler')) {

@@ -5,6 +5,7 @@ import { assert, TidemarkError } from '../errors.ts';
 import { isoFromUs } from '../model/time.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
 import { enqueue, newOutbox, outboxSchema } from '../monitoring/outbox.ts';
+import { redactSecrets } from '../telemetry/redact.ts';
 import { actionSchema, MAX_ACTIONS, MAX_PLAN_GROUPS, MAX_PLAN_MACHINES } from './plan-file.ts';
 import { PLAN_STEP_KINDS, type PlannedRunStep } from './plan-run.ts';
 import { RUN_STATES, RUN_STEP_STATES, runAfter, stepAfter, type RunEvent, type StepEvent } from './states.ts';
@@ -213,7 +214,8 @@ export function stepError(error: unknown): StepError {
     error instanceof TidemarkError
       ? error
       : new TidemarkError('UNEXPECTED', error instanceof Error ? `${error.name}: ${error.message}` : String(error));
-  return { code: known.code, message: known.message.slice(0, MAX_ERROR_CHARS).toWellFormed(), hint: known.hint };
+  const message = redactSecrets(known.message).slice(0, MAX_ERROR_CHARS).toWellFormed();
+  return { code: known.code, message, hint: known.hint };
 }
 
 function withRunMessage(document: RunDocument, from: RunDocument['state'] | null, nowUs: number): RunDocument {

@@ -70,6 +70,8 @@ export interface WorkerOptions {
   readonly report: (outcome: GroupOutcome) => void;
   /** Told of each group's events once they are queued durably; they are sent to the topic whoever listens here. */
   readonly onEvents?: (group: string, events: readonly MonitoringEvent[]) => void;
+  /** Instead of `GroupSession.open`: one that measures what it opens. */
+  readonly openSession?: typeof GroupSession.open;
 }
 
 interface Cycle {
@@ -314,7 +316,8 @@ export class Worker {
     if (open?.seenAs === seenAs && nowMs - open.openedAtMs < SESSION_MS) return open.session;
     await this.#drop(document.group);
     await finishDiscard({ document, ports, onEvents: this.#options.onEvents, signal }); // nothing of an earlier epoch may be left where a new one begins
-    const session = await GroupSession.open({
+    const { openSession = (...given) => GroupSession.open(...given) } = this.#options;
+    const session = await openSession({
       document,
       policy,
       ports,

@@ -47,7 +47,7 @@ describe('storage errors', () => {
     expect(failureKind(error)).toBe(kind);
     const mapped = storageError(error, 'Put Page of a');
     expect(mapped.code).toBe(code);
-    expect(mapped.cause).toBe(error);
+    expect(mapped.cause).toMatchObject({ message: (error as Error).message, stack: (error as Error).stack });
     expect(mapped.message).toMatch(/^Put Page of a: ./);
   });
 

@@ -5,7 +5,7 @@ import { TidemarkError } from '../../errors.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
 import { errorLines } from '../report.ts';
-import { withRuntime } from '../with-runtime.ts';
+import { withObservedRuntime } from '../with-runtime.ts';
 
 const DEFAULT_HOST = '127.0.0.1';
 /** Next to the ports of the local stack. */
@@ -44,7 +44,7 @@ async function run(context: CliContext, options: RunOptions): Promise<void> {
   const { openVerifiers } = await import('../../api/verifiers.ts');
   const { verifiers, tokenFile } = openVerifiers(context.configuration(), options.tokenFile);
   const { startApi } = await import('../../api/server.ts');
-  await withRuntime(context, async ({ ports, commands }) => {
+  await withObservedRuntime(context, async ({ ports, commands }) => {
     const serving: Omit<ApiOptions, 'runner'> = {
       ports,
       commands,

@@ -5,11 +5,12 @@ import type { MonitoringEvent } from '../../monitoring/events.ts';
 import { handleWaiting } from '../../distribution/listener.ts';
 import { besideScheduler, listenerOptions, Work } from '../../distribution/work.ts';
 import type { Runtime } from '../../runtime.ts';
+import type { WorkerObserver } from '../../telemetry/worker-observer.ts';
 import { Worker, type GroupOutcome, type WorkerOptions } from '../../worker/worker.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
 import { errorLines } from '../report.ts';
-import { withRuntime } from '../with-runtime.ts';
+import { withObservedRuntime } from '../with-runtime.ts';
 
 export function register(program: Command, context: CliContext): void {
   const worker = program.command('worker').description('drain replication logs and make recovery points');
@@ -20,12 +21,15 @@ export function register(program: Command, context: CliContext): void {
     .option('--group <group...>', 'only these groups, without asking the queue; commands are left out then')
     .option('--no-commands', 'all groups, without asking the queue; commands are left out')
     .option('--no-scheduler', 'give no orders: `scheduler run` does that elsewhere')
-    .action((options: RunOptions) =>
-      withRuntime(context, (runtime) => {
-        if (options.once === true) return runOnce(context, runtime, options);
-        return takesSessions(options) ? takeSessions(context, runtime, options) : runAlone(context, runtime, options);
-      }),
-    );
+    .action(async (options: RunOptions) => {
+      const { observeWorker } = await import('../../telemetry/worker-observer.ts');
+      await withObservedRuntime(context, async (runtime, telemetry) => {
+        const observer = observeWorker({ telemetry, clock: runtime.ports.clock });
+        const running: Running = { context, runtime, options, observer };
+        if (options.once === true) await runOnce(running);
+        else await (takesSessions(options) ? takeSessions(running) : runAlone(running));
+      });
+    });
 }
 
 interface RunOptions {
@@ -38,26 +42,46 @@ interface RunOptions {
 /** Whether the queue says what is to be done, so that any number of workers share the groups. */
 const takesSessions = ({ group, commands }: RunOptions): boolean => commands && group === undefined;
 
-async function takeSessions(context: CliContext, runtime: Runtime, options: RunOptions): Promise<void> {
+interface Running {
+  readonly context: CliContext;
+  readonly runtime: Runtime;
+  readonly options: RunOptions;
+  readonly observer: WorkerObserver;
+}
+
+async function takeSessions({ context, runtime, options, observer }: Running): Promise<void> {
   const { signal } = context;
   const work = new Work({
     ...runtime,
-    ...tellers(context),
+    ...tellers(context, observer),
     ...queueTeller(context),
   });
+  observer.watch(work.worker.counters);
   const run = (): Promise<void> => work.run(signal);
   await (options.scheduler ? besideScheduler({ ...runtime, ...queueTeller(context) }, run, signal) : run());
-  if (context.json) printJson(context, { ...work.counters, ...work.worker.counters });
+  if (context.json) {
+    printJson(context, { ...work.counters, ...work.worker.counters, requests: runtime.requests.snapshot() });
+  }
 }
 
-function runAlone(context: CliContext, { ports, settings }: Runtime, { group = [] }: RunOptions): Promise<void> {
-  return new Worker({ ports, settings, groups: group, ...tellers(context) }).run(context.signal);
+/** A worker that asks no queue. */
+function aloneOf({ context, runtime: { ports, settings }, options: { group = [] }, observer }: Running): Worker {
+  const worker = new Worker({ ports, settings, groups: group, ...tellers(context, observer) });
+  observer.watch(worker.counters);
+  return worker;
 }
 
-async function runOnce(context: CliContext, runtime: Runtime, options: RunOptions): Promise<void> {
-  const { ports, settings } = runtime;
+async function runAlone(running: Running): Promise<void> {
+  const worker = aloneOf(running);
+  const { context, runtime } = running;
+  await worker.run(context.signal);
+  if (context.json) printJson(context, { ...worker.counters, requests: runtime.requests.snapshot() });
+}
+
+async function runOnce(running: Running): Promise<void> {
+  const { context, runtime, options } = running;
   const isDone = !takesSessions(options) || (await doWaitingCommands(context, runtime));
-  const worker = new Worker({ ports, settings, groups: options.group ?? [], ...tellers(context) });
+  const worker = aloneOf(running);
   const outcomes = await worker.runOnce(context.signal);
   context.signal.throwIfAborted();
   const { counters } = worker;
@@ -65,7 +89,7 @@ async function runOnce(context: CliContext, runtime: Runtime, options: RunOption
     group,
     needsAttention: needsResync || error !== undefined,
   }));
-  if (context.json) printJson(context, { groups: needAttention, ...counters });
+  if (context.json) printJson(context, { groups: needAttention, ...counters, requests: runtime.requests.snapshot() });
   else {
     printLine(
       context,
@@ -90,9 +114,19 @@ async function doWaitingCommands(context: CliContext, runtime: Runtime): Promise
   }
 }
 
-const tellers = (context: CliContext): Pick<WorkerOptions, 'report' | 'onEvents'> => ({
-  report: (outcome) => reportOutcome(context, outcome),
-  onEvents: (group, events) => showEvents(context, group, events),
+const tellers = (
+  context: CliContext,
+  observer: WorkerObserver,
+): Pick<WorkerOptions, 'report' | 'onEvents' | 'openSession'> => ({
+  report: (outcome) => {
+    observer.report(outcome);
+    reportOutcome(context, outcome);
+  },
+  onEvents: (group, events) => {
+    observer.onEvents(group, events);
+    showEvents(context, group, events);
+  },
+  openSession: observer.openSession,
 });
 
 const queueTeller = (context: CliContext): { readonly reportError: (error: unknown) => void } => ({
