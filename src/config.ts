@@ -58,6 +58,7 @@ export interface Configuration {
 export interface HostingConfiguration {
   /** What a container does. */
   readonly roles: readonly Role[];
+  /** 0: any that is free. */
   readonly httpPort: number;
   /** What a container is given to end after SIGTERM. */
   readonly drainMs: number;
@@ -116,8 +117,8 @@ const COMPUTE_NAMES = [
   'TIDEMARK_REPLICA_ACCOUNT_ID',
 ] as const;
 
-const wholeNumber = (max: number) =>
-  z.string().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(1).max(max));
+const wholeNumber = (max: number, min = 1) =>
+  z.string().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(min).max(max));
 
 const count = (max: number, fallback: number) => wholeNumber(max).default(fallback);
 
@@ -152,7 +153,7 @@ const environmentSchema = z.object({
     .transform((text) => text.split(',').map((role) => role.trim()))
     .pipe(z.array(z.enum(ROLES)).min(1))
     .default([...ROLES]),
-  TIDEMARK_HTTP_PORT: count(65_535, 8080),
+  TIDEMARK_HTTP_PORT: wholeNumber(65_535, 0).default(8080),
   TIDEMARK_DRAIN_SECONDS: count(MAX_DRAIN_SECONDS, DRAIN_SECONDS),
   // The platform's own name for a setting of host.json; the default is what the file says.
   AzureFunctionsJobHost__functionTimeout: z

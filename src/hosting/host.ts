@@ -37,8 +37,8 @@ export async function runHost(options: HostOptions): Promise<void> {
   const { configuration, runtime, log, nowMs, draining, signal } = options;
   const { roles, httpPort } = configuration.hosting;
   const heartbeats = new Heartbeats(nowMs);
-  const { dependencies, close } = openDependencies(runtime);
-  const readiness = new Readiness(dependencies, nowMs);
+  const depending = openDependencies(runtime);
+  const readiness = new Readiness(depending.dependencies, nowMs);
   const door = roles.includes('api') ? doorOf(options) : undefined;
   try {
     const service = await serveHttp({
@@ -59,7 +59,7 @@ export async function runHost(options: HostOptions): Promise<void> {
     }
     if (signal.aborted) log.warn('some work was left where it is; whoever takes its session goes on with it');
   } finally {
-    await close();
+    await depending.close();
   }
 }
 
