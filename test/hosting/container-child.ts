@@ -35,7 +35,12 @@ export class ContainerChild {
   constructor(environment: Readonly<Record<string, string>>, nodeArguments: readonly string[] = []) {
     const child = spawn(process.execPath, [...nodeArguments, 'src/hosting/container.ts'], {
       cwd: PROJECT_ROOT,
-      env: { PATH: process.env['PATH'] ?? '', NODE_COMPILE_CACHE: COMPILE_CACHE, TIDEMARK_HTTP_PORT: '0', ...environment },
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        NODE_COMPILE_CACHE: COMPILE_CACHE,
+        TIDEMARK_HTTP_PORT: '0',
+        ...environment,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;

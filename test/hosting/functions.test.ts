@@ -105,6 +105,14 @@ async function inLine(): Promise<readonly string[]> {
   }
 }
 
+/** What is left to do, in so many invocations at the most. */
+async function takeAll(limit = 5): Promise<void> {
+  for (let left = limit; (await inLine()).length > 0; left--) {
+    expect(left).toBeGreaterThan(0);
+    await take();
+  }
+}
+
 const SHIPPED = ['--start', '2026-11-20T04:02:00Z', '--stretch', '60', '--segment-seconds', '20'];
 let dir = '';
 beforeAll(async () => {
@@ -118,7 +126,8 @@ async function protect(group: string): Promise<void> {
   await operator.ok('source', 'ship', group, '--trace', dir, ...SHIPPED);
 }
 
-const pointsOf = async (group: string): Promise<number> => (await operator.json<unknown[]>('point', 'list', group)).length;
+const pointsOf = async (group: string): Promise<number> =>
+  (await operator.json<unknown[]>('point', 'list', group)).length;
 const ALL_POINTS = 12;
 
 async function leasesOf(group: string): Promise<readonly unknown[]> {
@@ -133,7 +142,9 @@ async function leasesOf(group: string): Promise<readonly unknown[]> {
 
 /** Storage behind a proxy that does `then` at the first request that matches, and waits for it. */
 async function atFirst(matches: (seen: SeenRequest) => boolean, then: () => Fault) {
-  const port = Number(/BlobEndpoint=http:\/\/127\.0\.0\.1:(\d+)/.exec(environment()['TIDEMARK_REPLICA_CONNECTION_STRING'] ?? '')?.[1]);
+  const port = Number(
+    /BlobEndpoint=http:\/\/127\.0\.0\.1:(\d+)/.exec(environment()['TIDEMARK_REPLICA_CONNECTION_STRING'] ?? '')?.[1],
+  );
   const proxy = await FaultyProxy.start(port);
   ending.push(() => proxy.close());
   let isDone = false;
@@ -144,7 +155,10 @@ async function atFirst(matches: (seen: SeenRequest) => boolean, then: () => Faul
   };
   const through = (text = ''): string => text.replaceAll(`127.0.0.1:${port}`, `127.0.0.1:${proxy.port}`);
   return Object.fromEntries(
-    ['TIDEMARK_CACHE_CONNECTION_STRING', 'TIDEMARK_REPLICA_CONNECTION_STRING'].map((name) => [name, through(environment()[name])]),
+    ['TIDEMARK_CACHE_CONNECTION_STRING', 'TIDEMARK_REPLICA_CONNECTION_STRING'].map((name) => [
+      name,
+      through(environment()[name]),
+    ]),
   );
 }
 
@@ -173,8 +187,8 @@ it('orders turns each minute, does them by session, and hands over what its time
   expect(await inLine()).toEqual(['more.timed']);
 
   expect(await take()).toEqual({ id: expect.stringMatching(/^more\.timed\./) as string });
+  await takeAll();
   expect(await pointsOf('timed')).toBe(ALL_POINTS);
-  expect(await inLine()).toEqual([]);
   expect(app.reported).toEqual([]);
 
   await invokeBatch('cacheEvents', [
@@ -183,7 +197,7 @@ it('orders turns each minute, does them by session, and hands over what its time
     { eventType: 'Microsoft.Storage.BlobCreated', subject: segmentSubject('unknown') },
   ]);
   expect(await inLine()).toEqual(['event.timed']);
-  await take();
+  await takeAll();
   await invokeTimer('prune');
   expect(await inLine()).toEqual(['prune.timed']);
   expect(await take()).toEqual({ id: expect.stringMatching(/^prune\.timed\./) as string });
@@ -214,7 +228,10 @@ it('gives a command back that its time does not suffice for, and the next invoca
   const refused = JSON.stringify({ command: 'dance' });
   await operator.ok('command', 'send', 'asked', refused, '--key', 'refused');
   for (let delivery = 1; delivery <= 5; delivery++) {
-    expect(await take()).toMatchObject({ id: 'refused', error: { message: expect.stringContaining('COMMAND_INVALID') as string } });
+    expect(await take()).toMatchObject({
+      id: 'refused',
+      error: { message: expect.stringContaining('COMMAND_INVALID') as string },
+    });
   }
   expect(await inLine()).toEqual([]);
 }, 120_000);
@@ -275,7 +292,12 @@ it('answers HTTP as any other host, and leaves jobs to the function of sessions'
 it('registers each function with its trigger, as host.json expects it', async () => {
   const { configuration } = await startApp();
   const triggers = registeredFunctions().map(({ name, bindings }) => {
-    const { direction, name: _name, properties, ...trigger } = Object.values(bindings).find((one) => one['direction'] === 'in') ?? {};
+    const {
+      direction,
+      name: _name,
+      properties,
+      ...trigger
+    } = Object.values(bindings).find((one) => one['direction'] === 'in') ?? {};
     return [name, trigger];
   });
   const connection = 'TIDEMARK_SERVICE_BUS';

@@ -142,7 +142,12 @@ export class Handlers {
 
   #runner(signal: AbortSignal): JobRunner {
     const { commands, ports } = this.#options.runtime;
-    return createJobRunner({ commands, sleep: (ms, until) => ports.clock.sleep(ms, until), random: ports.random, signal });
+    return createJobRunner({
+      commands,
+      sleep: (ms, until) => ports.clock.sleep(ms, until),
+      random: ports.random,
+      signal,
+    });
   }
 
   #limit(): TimeLimit {
