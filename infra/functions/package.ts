@@ -23,13 +23,13 @@ interface Lock {
   readonly packages: Readonly<Record<string, { readonly dev?: boolean }>>;
 }
 
-const readJson = <T>(path: string): T => JSON.parse(readFileSync(join(ROOT, path), 'utf8')) as T;
+const readJson = (path: string): unknown => JSON.parse(readFileSync(join(ROOT, path), 'utf8'));
 
 /** Files of the folder by their path in it. */
 export function packageFiles(): ReadonlyMap<string, string> {
-  const { name, version, dependencies } = readJson<Manifest>('package.json');
+  const { name, version, dependencies } = readJson('package.json') as Manifest;
   const manifest = { name, version, private: true, type: 'module', main: asJavaScript(ENTRY), dependencies };
-  const lock = readJson<Lock>('package-lock.json');
+  const lock = readJson('package-lock.json') as Lock;
   const needed = Object.entries(lock.packages).filter(([path, { dev }]) => path !== '' && dev !== true);
   const root = { name, version, dependencies };
   const files = new Map<string, string>([

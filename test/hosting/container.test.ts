@@ -74,24 +74,34 @@ it('gives everything back when it is told to end in the middle of a backlog', as
   const proxy = await FaultyProxy.start(services().ports.blob);
   proxies.push(proxy);
   const signalled = Promise.withResolvers<number>();
+  const looked = Promise.withResolvers<void>();
   let points = 0;
   let container: ContainerChild | undefined;
-  proxy.rule = ({ method, url }): Fault => {
+  proxy.rule = async ({ method, url }): Promise<Fault> => {
     if (method === 'PUT' && /\/points\/drained\/.*\.json/.test(url) && ++points === 3) {
       container?.kill('SIGTERM');
       signalled.resolve(performance.now());
+      await looked.promise;
     }
     return 'pass';
   };
   container = new ContainerChild({
     ...services().environment({ blob: proxy.port }),
     TIDEMARK_HOME: services().home,
-    TIDEMARK_DRAIN_SECONDS: '12',
+    TIDEMARK_DRAIN_SECONDS: '20',
   });
   const atMs = await signalled.promise;
+  const draining = { body: { status: 'draining' } };
+  await vi.waitFor(
+    async () => expect(await container.probe('ready')).toMatchObject({ status: 503, ...draining }),
+    BOUND,
+  );
+  expect(await container.probe('live')).toMatchObject({ status: 200, ...draining });
+  const refused = await fetch(`${await container.url()}/v1/groups`);
+  expect([refused.status, await refused.json()]).toMatchObject([503, { code: 'INTERRUPTED' }]);
+  looked.resolve();
   expect(await container.ended).toBe(0);
-  expect(performance.now() - atMs).toBeLessThan(12_000);
-  expect(container.lines.map(({ msg }) => msg)).toContain('draining');
+  expect(performance.now() - atMs).toBeLessThan(20_000);
 
   const made = await pointsOf(web);
   expect(made).toBeGreaterThanOrEqual(3);
@@ -104,6 +114,34 @@ it('gives everything back when it is told to end in the middle of a backlog', as
   await web.operator.ok(...web.work('--once'));
   await web.requireAllRight();
 }, 120_000);
+
+it('ends within its limit when storage never answers', async () => {
+  const web = await Protected.create(services(), 'stuck', dir);
+  await web.operator.ok(...web.ship('8'));
+  const proxy = await FaultyProxy.start(services().ports.blob);
+  proxies.push(proxy);
+  const hung = Promise.withResolvers<void>();
+  let isHanging = false;
+  proxy.rule = ({ method, url }): Fault => {
+    isHanging ||= method === 'PUT' && url.includes('/stuck/') && url.includes('comp=page');
+    if (isHanging) hung.resolve();
+    return isHanging ? 'hang' : 'pass';
+  };
+  const container = new ContainerChild({
+    ...services().environment({ blob: proxy.port }),
+    TIDEMARK_ROLES: 'worker,scheduler',
+    TIDEMARK_DRAIN_SECONDS: '6',
+  });
+  await hung.promise;
+  const atMs = performance.now();
+  container.kill('SIGTERM');
+  expect(await container.ended).toBe(0);
+  expect(performance.now() - atMs).toBeLessThan(6000);
+  expect(container.lines.map(({ msg }) => msg).slice(-2)).toEqual([
+    'some work was left where it is; whoever takes its session goes on with it',
+    'ended',
+  ]);
+});
 
 it('ends with 1, and says why, when something fails that nobody expects', async () => {
   const reject = 'data:text/javascript,setTimeout(() => Promise.reject(new Error("nobody expects this")), 0)';

@@ -295,7 +295,7 @@ it('registers each function with its trigger, as host.json expects it', async ()
     const {
       direction,
       name: _name,
-      properties,
+      properties: _properties,
       ...trigger
     } = Object.values(bindings).find((one) => one['direction'] === 'in') ?? {};
     return [name, trigger];

@@ -16,7 +16,7 @@ interface StartedHost {
   /** Lets time pass for probes, and for nothing else. */
   readonly time: { ms: number };
   /** What SIGTERM does. */
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 async function startHost(roles: readonly Role[]): Promise<StartedHost> {
