@@ -293,7 +293,7 @@ it('registers each function with its trigger, as host.json expects it', async ()
   const { configuration } = await startApp();
   const triggers = registeredFunctions().map(({ name, bindings }) => {
     const {
-      direction,
+      direction: _direction,
       name: _name,
       properties: _properties,
       ...trigger

@@ -73,6 +73,7 @@ it('packs JavaScript, its dependencies and their lock file, and nothing else', (
   expect(others.sort()).toEqual(['host.json', 'package-lock.json', 'package.json']);
   const sources = [...files].filter(([path]) => path.startsWith('src/'));
   expect(sources.filter(([path, text]) => !path.endsWith('.js') || /'\.{1,2}\/[^']*\.ts'/.test(text))).toEqual([]);
+  expect(sources.filter(([, text]) => /^\s*(?:await )?using /m.test(text))).toEqual([]); // Node 22 does not know it
   const app = JSON.parse(files.get('package.json') ?? '') as Record<string, unknown>;
   expect(files.has(String(app['main']))).toBe(true);
   expect(app).toMatchObject({ type: 'module', dependencies: manifest.dependencies });

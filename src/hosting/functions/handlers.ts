@@ -15,7 +15,7 @@ import type { Log } from '../../telemetry/log.ts';
 import type { WorkerObserver } from '../../telemetry/worker-observer.ts';
 import { Worker } from '../../worker/worker.ts';
 import { fromHost, type HostMessage } from './host-session.ts';
-import { timeLimit, type TimeLimit } from './time-limit.ts';
+import { withinLimit, type TimeLimit } from './time-limit.ts';
 
 export interface HandlerOptions {
   readonly configuration: Configuration;
@@ -56,20 +56,18 @@ export class Handlers {
 
   /** An order for every group. @throws TidemarkError what storage and the queue throw; the next minute does it again */
   async schedule(): Promise<void> {
-    using limit = this.#limit();
-    await this.#scheduler.tick(limit.handOver);
+    await this.#inTime(({ handOver }) => this.#scheduler.tick(handOver));
   }
 
   /** An order to prune every group. @throws as {@link Handlers.schedule} */
   async prune(): Promise<void> {
-    using limit = this.#limit();
-    await this.#scheduler.prune(limit.handOver);
+    await this.#inTime(({ handOver }) => this.#scheduler.prune(handOver));
   }
 
   /** @param bodies of a batch of messages of Event Grid @throws as {@link Handlers.schedule}; then the batch comes again */
   async takeCacheEvents(bodies: unknown): Promise<void> {
-    using limit = this.#limit();
-    await this.#scheduler.tell(Array.isArray(bodies) ? bodies : [bodies], limit.handOver);
+    const events: readonly unknown[] = Array.isArray(bodies) ? bodies : [bodies];
+    await this.#inTime(({ handOver }) => this.#scheduler.tell(events, handOver));
   }
 
   /**
@@ -78,20 +76,21 @@ export class Handlers {
    * @throws TidemarkError when the message is to come again
    */
   async takeMessage(body: unknown, context: Pick<InvocationContext, 'triggerMetadata'>): Promise<void> {
-    const { message, session } = fromHost(body, context.triggerMetadata);
-    using limit = this.#limit();
-    const turns = new Turns({
-      worker: this.#worker,
-      queue: this.#orders,
-      clock: this.#options.runtime.ports.clock,
-      report: (error) => this.#report(error),
-      draining: limit.handOver,
+    const given = fromHost(body, context.triggerMetadata);
+    await this.#inTime(async (limit) => {
+      const turns = new Turns({
+        worker: this.#worker,
+        queue: this.#orders,
+        clock: this.#options.runtime.ports.clock,
+        report: (error) => this.#report(error),
+        draining: limit.handOver,
+      });
+      try {
+        await this.#handle(given, turns, limit);
+      } finally {
+        await turns.giveBack(given.session.id);
+      }
     });
-    try {
-      await this.#handle({ message, session }, turns, limit);
-    } finally {
-      await turns.giveBack(session.id);
-    }
   }
 
   async #handle({ message, session }: HostMessage, turns: Turns, limit: TimeLimit): Promise<void> {
@@ -150,9 +149,9 @@ export class Handlers {
     });
   }
 
-  #limit(): TimeLimit {
+  #inTime(work: (limit: TimeLimit) => Promise<void>): Promise<void> {
     const { configuration, runtime } = this.#options;
-    return timeLimit(runtime.ports.clock, configuration.hosting.functionTimeoutMs);
+    return withinLimit(runtime.ports.clock, configuration.hosting.functionTimeoutMs, work);
   }
 
   #report(error: unknown): void {

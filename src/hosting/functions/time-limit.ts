@@ -5,12 +5,17 @@ import type { Waiting } from '../../apply/rate-limit.ts';
 /** Of the host's limit: when work is handed over, and when what has not ended by then is dropped. The rest is for giving back. */
 export const SHARES = { handOver: 0.8, stop: 0.9 } as const;
 
-export interface TimeLimit extends Disposable {
+export interface TimeLimit {
   readonly handOver: AbortSignal;
   readonly stop: AbortSignal;
 }
 
-export function timeLimit(clock: Pick<Waiting, 'sleep'>, timeoutMs: number): TimeLimit {
+/** Does the work with its limit. Both signals stay as they are once it has ended. */
+export async function withinLimit<T>(
+  clock: Pick<Waiting, 'sleep'>,
+  timeoutMs: number,
+  work: (limit: TimeLimit) => Promise<T>,
+): Promise<T> {
   const ended = new AbortController();
   const after = (share: number, what: string): AbortSignal => {
     const controller = new AbortController();
@@ -18,9 +23,12 @@ export function timeLimit(clock: Pick<Waiting, 'sleep'>, timeoutMs: number): Tim
     void clock.sleep(timeoutMs * share, ended.signal).then(late, () => undefined);
     return controller.signal;
   };
-  return {
-    handOver: after(SHARES.handOver, "the function's time is nearly over: the next invocation goes on"),
-    stop: after(SHARES.stop, "the function's time is over: the next invocation begins again"),
-    [Symbol.dispose]: () => ended.abort(),
-  };
+  try {
+    return await work({
+      handOver: after(SHARES.handOver, "the function's time is nearly over: the next invocation goes on"),
+      stop: after(SHARES.stop, "the function's time is over: the next invocation begins again"),
+    });
+  } finally {
+    ended.abort();
+  }
 }
