@@ -187,7 +187,7 @@ const stack = await startStack({
 try {
   const configuration = parseConfiguration({ ...stack.environment, TIDEMARK_HOME: home });
   const runtime = openRuntime(configuration);
-  const replica = BlobServiceClient.fromConnectionString(configuration.replicaConnectionString);
+  const replica = BlobServiceClient.fromConnectionString(stack.environment['TIDEMARK_REPLICA_CONNECTION_STRING'] ?? '');
   const raw = replica.getContainerClient('raw');
   await raw.create();
   await setPolicy(runtime.ports.catalog, 'without-points', { logRetentionHours: 72, appConsistentHours: 0 }, signal);

@@ -2,7 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { CLOUDS } from './azure/clouds.ts';
+import type { Identity } from './azure/credentials.ts';
+import { isLocalStorage, requireArmEndpoint } from './azure/endpoints.ts';
 import type { ComputeConnection } from './azure/open-compute.ts';
+import { type Connections, connectionsOf, hasConnections } from './connections.ts';
 import { TidemarkError } from './errors.ts';
 import {
   CACHE_EVENTS_QUEUE,
@@ -17,10 +20,9 @@ import { MIB } from './model/sizes.ts';
 import { GROUPS_AT_ONCE } from './worker/ports.ts';
 import { LOG_LEVELS, type LogLevel } from './telemetry/log-levels.ts';
 
-export interface Configuration {
-  readonly cacheConnectionString: string;
-  readonly replicaConnectionString: string;
-  readonly serviceBusConnectionString: string;
+export interface Configuration extends Connections {
+  /** Who signs in to storage and Service Bus where there is no connection string. */
+  readonly identity: Identity;
   readonly monitoringTopic: string;
   /** Queues with sessions: commands by group, replies by who asked. */
   readonly commandQueue: string;
@@ -39,6 +41,8 @@ export interface Configuration {
   readonly compute?: ComputeConnection;
   /** 32 bytes, for sealed replication logs. */
   readonly logKey?: Buffer;
+  /** The one before it, for segments that were sealed before it was changed. */
+  readonly previousLogKey?: Buffer;
   readonly telemetry: TelemetryConfiguration;
   readonly worker: {
     /** Payload that a worker keeps in memory at most. */
@@ -103,12 +107,6 @@ const MAX_DRAIN_SECONDS = 600;
 /** Below the 30 seconds that Container Apps gives by default. */
 const DRAIN_SECONDS = 25;
 
-const CONNECTION_NAMES = [
-  'TIDEMARK_CACHE_CONNECTION_STRING',
-  'TIDEMARK_REPLICA_CONNECTION_STRING',
-  'TIDEMARK_SERVICE_BUS_CONNECTION_STRING',
-] as const;
-
 /** What Azure Compute needs: all of them, or none. */
 const COMPUTE_NAMES = [
   'TIDEMARK_SUBSCRIPTION_ID',
@@ -127,19 +125,15 @@ const flag = z
   .transform((value) => value === 'true' || value === '1')
   .optional();
 
-const storageConnectionString = z
-  .string()
-  .refine(
-    (text) => /(?:^|;)(?:AccountName|BlobEndpoint)=/i.test(text),
-    'is no storage connection string (AccountName=…;AccountKey=…)',
-  );
+const clientId = z.guid('is no client id').optional();
 
 const environmentSchema = z.object({
-  TIDEMARK_CACHE_CONNECTION_STRING: storageConnectionString,
-  TIDEMARK_REPLICA_CONNECTION_STRING: storageConnectionString,
-  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: z
-    .string()
-    .regex(/(?:^|;)Endpoint=sb:\/\//i, 'is no Service Bus connection string (Endpoint=sb://…)'),
+  TIDEMARK_CACHE_ACCOUNT_URL: z.string().optional(),
+  TIDEMARK_CACHE_CONNECTION_STRING: z.string().optional(),
+  TIDEMARK_REPLICA_ACCOUNT_URL: z.string().optional(),
+  TIDEMARK_REPLICA_CONNECTION_STRING: z.string().optional(),
+  TIDEMARK_SERVICE_BUS_NAMESPACE: z.string().optional(),
+  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: z.string().optional(),
   TIDEMARK_MONITORING_TOPIC: z.string().min(1).default(MONITORING_TOPIC),
   TIDEMARK_COMMAND_QUEUE: z.string().min(1).default(COMMAND_QUEUE),
   TIDEMARK_REPLY_QUEUE: z.string().min(1).default(REPLY_QUEUE),
@@ -163,6 +157,8 @@ const environmentSchema = z.object({
   TIDEMARK_HOME: z.string().min(1).default(DEFAULT_HOME),
   TIDEMARK_LOG_KEY: z.string().optional(),
   TIDEMARK_LOG_KEY_FILE: z.string().optional(),
+  TIDEMARK_PREVIOUS_LOG_KEY: z.string().optional(),
+  TIDEMARK_PREVIOUS_LOG_KEY_FILE: z.string().optional(),
   TIDEMARK_PAYLOAD_BUDGET_MIB: count(MAX_PAYLOAD_BUDGET_MIB, 256),
   TIDEMARK_REQUESTS_PER_DISK: count(MAX_REQUESTS, 4),
   TIDEMARK_REQUESTS_PER_ACCOUNT: count(MAX_REQUESTS, 8),
@@ -191,7 +187,8 @@ const environmentSchema = z.object({
   // Tokens are never sent in the clear.
   TIDEMARK_ARM_ENDPOINT: z.url({ protocol: /^https$/, error: 'is no https URL' }).optional(),
   TIDEMARK_ARM_CA_FILE: z.string().optional(),
-  TIDEMARK_MANAGED_IDENTITY_CLIENT_ID: z.guid('is no client id').optional(),
+  TIDEMARK_MANAGED_IDENTITY_CLIENT_ID: clientId,
+  TIDEMARK_COMPUTE_IDENTITY_CLIENT_ID: clientId,
 });
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -211,7 +208,7 @@ export function portBaseOf(environment: Environment): number | undefined {
 }
 
 /**
- * Without any `TIDEMARK_*_CONNECTION_STRING`, the local stack that runs in `TIDEMARK_HOME` is used. Empty variables count as not set.
+ * When nothing says where storage and Service Bus are, the local stack that runs in `TIDEMARK_HOME` is used. Empty variables count as not set.
  * @throws TidemarkError CONFIG_MISSING, CONFIG_INVALID
  */
 export function parseConfiguration(environment: Environment): Configuration {
@@ -225,13 +222,19 @@ export function parseConfiguration(environment: Environment): Configuration {
     throw new TidemarkError('CONFIG_INVALID', what);
   }
   const values = result.data;
-  const isLocal = isLoopback(values.TIDEMARK_REPLICA_CONNECTION_STRING);
+  const cloud = values.TIDEMARK_CLOUD;
+  const connections = connectionsOf(values, cloud);
+  const isLocal = isLocalStorage(connections.replica);
+  const signIn = values.TIDEMARK_MANAGED_IDENTITY_CLIENT_ID;
   const compute = computeOf(values);
-  const logKey = readLogKey(values.TIDEMARK_LOG_KEY, values.TIDEMARK_LOG_KEY_FILE);
+  const logKey = readLogKey(values, 'TIDEMARK_LOG_KEY');
+  const previousLogKey = readLogKey(values, 'TIDEMARK_PREVIOUS_LOG_KEY');
+  if (previousLogKey !== undefined && logKey === undefined) {
+    throw new TidemarkError('CONFIG_MISSING', 'TIDEMARK_LOG_KEY not set, but TIDEMARK_PREVIOUS_LOG_KEY');
+  }
   return {
-    cacheConnectionString: values.TIDEMARK_CACHE_CONNECTION_STRING,
-    replicaConnectionString: values.TIDEMARK_REPLICA_CONNECTION_STRING,
-    serviceBusConnectionString: values.TIDEMARK_SERVICE_BUS_CONNECTION_STRING,
+    ...connections,
+    identity: { cloud, ...(signIn !== undefined && { clientId: signIn }) },
     monitoringTopic: values.TIDEMARK_MONITORING_TOPIC,
     commandQueue: values.TIDEMARK_COMMAND_QUEUE,
     replyQueue: values.TIDEMARK_REPLY_QUEUE,
@@ -243,6 +246,7 @@ export function parseConfiguration(environment: Environment): Configuration {
     isLocal,
     ...(compute !== undefined && { compute }),
     ...(logKey !== undefined && { logKey }),
+    ...(previousLogKey !== undefined && { previousLogKey }),
     telemetry: telemetryOf(values),
     worker: {
       payloadBudgetBytes: values.TIDEMARK_PAYLOAD_BUDGET_MIB * MIB,
@@ -286,18 +290,19 @@ function computeOf(values: z.infer<typeof environmentSchema>): ComputeConnection
   ) {
     throw new TidemarkError('CONFIG_MISSING', `${missing.join(', ')} not set`);
   }
-  const endpoint = values.TIDEMARK_ARM_ENDPOINT?.replace(/\/+$/, '');
-  const caFile = values.TIDEMARK_ARM_CA_FILE;
-  const managedIdentityClientId = values.TIDEMARK_MANAGED_IDENTITY_CLIENT_ID;
+  const { TIDEMARK_CLOUD: cloud, TIDEMARK_ARM_ENDPOINT: given, TIDEMARK_ARM_CA_FILE: caFile } = values;
+  const endpoint =
+    given === undefined ? undefined : requireArmEndpoint({ name: 'TIDEMARK_ARM_ENDPOINT', value: given }, cloud);
+  const identityClientId = values.TIDEMARK_COMPUTE_IDENTITY_CLIENT_ID ?? values.TIDEMARK_MANAGED_IDENTITY_CLIENT_ID;
   return {
-    cloud: values.TIDEMARK_CLOUD,
+    cloud,
     subscriptionId,
     resourceGroup,
     location,
     replicaAccountId,
     ...(endpoint !== undefined && { endpoint }),
     ...(caFile !== undefined && { caFile }),
-    ...(managedIdentityClientId !== undefined && { managedIdentityClientId }),
+    ...(identityClientId !== undefined && { identityClientId }),
   };
 }
 
@@ -323,43 +328,35 @@ function apiOf(values: z.infer<typeof environmentSchema>): ApiConfiguration {
   };
 }
 
-/** The environment with all connection strings: its own, or those of the running local stack. */
+/** The environment with all places: its own, or those of the running local stack. */
 function withConnections(environment: Environment): Environment {
-  const missing = CONNECTION_NAMES.filter((name) => environment[name] === undefined);
-  if (missing.length === 0) return environment;
-  if (missing.length < CONNECTION_NAMES.length)
-    throw new TidemarkError('CONFIG_MISSING', `${missing.join(', ')} not set`);
+  if (hasConnections(environment)) return environment;
   const home = homeOf(environment);
   const stack = readStack(home);
   if (stack === undefined) {
-    throw new TidemarkError(
-      'CONFIG_MISSING',
-      `no TIDEMARK_*_CONNECTION_STRING is set and no local stack runs in ${home}`,
-    );
+    throw new TidemarkError('CONFIG_MISSING', `no TIDEMARK_*_ACCOUNT_URL is set and no local stack runs in ${home}`);
   }
   return { ...stackEnvironment(readStackConfig(), stack.ports, home), ...environment };
 }
 
-function isLoopback(connectionString: string): boolean {
-  const endpoint = /(?:^|;)BlobEndpoint=([^;]+)/i.exec(connectionString)?.[1];
-  if (endpoint === undefined || !URL.canParse(endpoint)) return false;
-  return /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(new URL(endpoint).hostname);
-}
-
-function readLogKey(text: string | undefined, file: string | undefined): Buffer | undefined {
+function readLogKey(
+  values: z.infer<typeof environmentSchema>,
+  name: 'TIDEMARK_LOG_KEY' | 'TIDEMARK_PREVIOUS_LOG_KEY',
+): Buffer | undefined {
+  const { [name]: text, [`${name}_FILE` as const]: file } = values;
   if (text !== undefined && file !== undefined) {
-    throw new TidemarkError('CONFIG_INVALID', 'TIDEMARK_LOG_KEY and TIDEMARK_LOG_KEY_FILE exclude each other');
+    throw new TidemarkError('CONFIG_INVALID', `${name} and ${name}_FILE exclude each other`);
   }
-  if (text !== undefined) return requireKey('TIDEMARK_LOG_KEY', decodeKey(text));
+  if (text !== undefined) return requireKey(name, decodeKey(text));
   if (file === undefined) return undefined;
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch (cause) {
-    throw new TidemarkError('CONFIG_INVALID', `TIDEMARK_LOG_KEY_FILE: cannot read ${file}`, { cause });
+    throw new TidemarkError('CONFIG_INVALID', `${name}_FILE: cannot read ${file}`, { cause });
   }
   const key = bytes.length === LOG_KEY_BYTES ? bytes : decodeKey(bytes.toString('latin1'));
-  return requireKey('TIDEMARK_LOG_KEY_FILE', key);
+  return requireKey(`${name}_FILE`, key);
 }
 
 /** 64 hex digits or base64 of 32 bytes; undefined when it is neither. */

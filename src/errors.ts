@@ -69,7 +69,7 @@ export const ERROR_CATALOGUE = {
   OWNERSHIP_LOST: { class: 'retry', hint: 'another worker owns this group now; this one has stopped writing' },
   STORAGE_UNAVAILABLE: {
     class: 'retry',
-    hint: 'check that the storage account answers and that the identity may use it',
+    hint: 'check that the storage account answers, and that this machine reaches it',
   },
   STORAGE_TIMEOUT: {
     class: 'retry',
@@ -133,7 +133,7 @@ export const ERROR_CATALOGUE = {
   // Storage adapters
   CONNECTION_INVALID: {
     class: 'operator',
-    hint: 'correct the storage connection string; `tidemark local env` prints those of the local stack',
+    hint: 'correct the storage connection string or account URL; `tidemark local env` prints those of the local stack',
   },
   BLOB_MISSING: {
     class: 'operator',
@@ -146,6 +146,15 @@ export const ERROR_CATALOGUE = {
   LOG_TOO_LARGE: {
     class: 'resync',
     hint: 'the segment is larger than the limit of its format; keep it for inspection and resynchronize the disk',
+  },
+  // Identity
+  SIGN_IN_FAILED: {
+    class: 'operator',
+    hint: 'give this machine a managed identity and set its client id, or sign in as a developer (`az login`); see docs/identity.md',
+  },
+  ACCESS_DENIED: {
+    class: 'operator',
+    hint: 'assign the role that docs/identity.md names to the identity at the place named above; that takes effect after minutes',
   },
   // Configuration and local stack
   CONFIG_MISSING: {
@@ -395,7 +404,7 @@ export const ERROR_CATALOGUE = {
   },
   IDENTITY_UNAVAILABLE: {
     class: 'retry',
-    hint: 'the signing keys of Entra ID cannot be read; check that this host reaches the authority of its cloud',
+    hint: 'Entra ID, or the identity endpoint of this machine, does not answer; check that the authority of its cloud is reached',
   },
   API_HOST_INSECURE: {
     class: 'operator',

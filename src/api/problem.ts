@@ -43,6 +43,8 @@ export const STATUS_OF_CODE: Readonly<Partial<Record<ErrorCode, number>>> = {
   CONFIG_INVALID: 500,
   CONNECTION_INVALID: 500,
   MESSAGING_REFUSED: 500,
+  SIGN_IN_FAILED: 500,
+  ACCESS_DENIED: 500,
 };
 
 export const statusOf = (code: ErrorCode): number =>

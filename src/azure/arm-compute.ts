@@ -20,12 +20,10 @@ import { type ArmClientOptions, COMPUTE_TIMES, type ComputeTimes, openArmClient 
 import { armStatus, computeError, isAmbiguous } from './arm-errors.ts';
 import { actionOf, ArmOperations, type OperationContext, pauseFor, unlessMissing } from './arm-operations.ts';
 import { diskBody, diskOf, machineBody, machineOf } from './arm-resources.ts';
-import { writePages } from './arm-upload.ts';
+import { accessSeconds, writePages } from './arm-upload.ts';
 
 /** Looks at a resource, and requests for what it lacks, before a call gives up. */
 const MAX_ROUNDS = 4;
-/** An upload of terabytes takes hours; Azure allows 60 days. */
-const UPLOAD_ACCESS_SECONDS = 86_400;
 const SETTLING = new Set(['Creating', 'Deleting', 'Updating']);
 
 export interface ArmComputeOptions extends Omit<ArmClientOptions, 'times'> {
@@ -74,7 +72,7 @@ export class ArmCompute implements Compute {
     const creationData = { createOption: 'Upload', uploadSizeBytes: spec.sizeBytes + FOOTER_BYTES };
     const tags = { ...spec.tags, [UPLOAD_TAG]: UNFINISHED };
     await this.#createDisk(spec, { creationData, tags }, resumable, signal);
-    await writePages(spec, await this.#grantWrite(spec.name, signal), source, signal);
+    await writePages(spec, await this.#grantWrite(spec.name, accessSeconds(source.ranges), signal), source, signal);
     await this.#revoke(spec.name, signal);
     const { resourceGroup } = this.#options;
     await this.#change({ verb: 'update', resource: `disks/${spec.name}`, signal }, (options) =>
@@ -97,9 +95,9 @@ export class ArmCompute implements Compute {
     return undefined;
   }
 
-  async #grantWrite(name: string, signal: AbortSignal): Promise<string> {
+  async #grantWrite(name: string, durationInSeconds: number, signal: AbortSignal): Promise<string> {
     const { resourceGroup } = this.#options;
-    const request = { access: 'Write', durationInSeconds: UPLOAD_ACCESS_SECONDS };
+    const request = { access: 'Write', durationInSeconds };
     const result = await this.#change({ verb: 'grant', resource: `disks/${name}`, signal }, (options) =>
       this.#client.disks.grantAccess(resourceGroup, name, request, options),
     );

@@ -4,13 +4,6 @@ import { redactSecrets } from '../telemetry/redact.ts';
 
 /** What the SDK puts before the code and the message of an operation that ended as `Failed`. */
 const FAILED_OPERATION = /^The long-running operation has failed(?:\. ([^.]*)\. (.*))?$/s;
-/** Errors of `@azure/identity`: no token could be had. */
-const CREDENTIAL_ERRORS = new Set([
-  'AggregateAuthenticationError',
-  'AuthenticationError',
-  'AuthenticationRequiredError',
-  'CredentialUnavailableError',
-]);
 /** An error text of Azure is a few sentences. */
 const MAX_TEXT = 1000;
 
@@ -31,7 +24,7 @@ export const isFailedOperation = (error: unknown): boolean =>
 
 /** The request may have been carried out all the same, now or a little later. */
 export function isAmbiguous(error: unknown): boolean {
-  if (error instanceof TidemarkError || CREDENTIAL_ERRORS.has(nameOf(error))) return false;
+  if (error instanceof TidemarkError) return false;
   const status = armStatus(error);
   return status === 0 || status === 408 || (status >= 500 && status !== 503);
 }
@@ -52,9 +45,7 @@ export function computeError(error: unknown, action: string): TidemarkError {
   const said = [status === 0 ? '' : String(status), code, text].filter((part) => part !== '').join(' ');
   const options = { cause: safeCause(error), details: { status, code } };
   const message = `${action}: ${said}`;
-  if (CREDENTIAL_ERRORS.has(nameOf(error)) || isFailedOperation(error)) {
-    return new TidemarkError('COMPUTE_REFUSED', message, options);
-  }
+  if (isFailedOperation(error)) return new TidemarkError('COMPUTE_REFUSED', message, options);
   const retry = status === 0 || status === 408 || status === 429 || status >= 500;
   return new TidemarkError(retry ? 'COMPUTE_UNAVAILABLE' : 'COMPUTE_REFUSED', message, options);
 }

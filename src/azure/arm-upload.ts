@@ -11,6 +11,9 @@ const PIECE_BYTES = 4 * MIB;
 /** Together with a piece's size it bounds the memory: 16 MiB. */
 const PARALLEL = 4;
 
+/** A write access lives an hour, and besides as long as the data takes at a rate that even a Standard HDD exceeds several times. */
+const ACCESS = { leastSeconds: 3600, bytesPerSecond: 16 * MIB } as const;
+
 type Source = Parameters<Compute['uploadDisk']>[1];
 
 /**
@@ -40,6 +43,12 @@ export async function writePages(spec: DiskSpec, sasUrl: string, source: Source,
   }
 }
 
+/** How long a write access is asked for; a failed upload is done anew, with another one. Azure's limit is 60 days. */
+export function accessSeconds(ranges: Source['ranges']): number {
+  const bytes = ranges.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+  return ACCESS.leastSeconds + Math.ceil(bytes / ACCESS.bytesPerSecond);
+}
+
 /** Azure's URL is `https://HOST/CONTAINER/BLOB?SAS`; the emulator's has the account before the container. */
 function openSas(name: string, sasUrl: string): { account: BlobAccount; container: string; blob: string } {
   const url = URL.canParse(sasUrl) ? new URL(sasUrl) : undefined;
@@ -49,7 +58,9 @@ function openSas(name: string, sasUrl: string): { account: BlobAccount; containe
     throw new TidemarkError('COMPUTE_UNAVAILABLE', `Azure gave no usable write access to disk ${name}`);
   }
   const endpoint = [url.origin, ...path.slice(0, -2)].join('/');
-  const account = new BlobAccount(`BlobEndpoint=${endpoint};SharedAccessSignature=${url.search.slice(1)}`);
+  const account = new BlobAccount({
+    connectionString: `BlobEndpoint=${endpoint};SharedAccessSignature=${url.search.slice(1)}`,
+  });
   return { account, container: decodeURIComponent(container), blob: decodeURIComponent(blob) };
 }
 
@@ -73,7 +84,9 @@ async function withoutSecrets(run: () => Promise<void>): Promise<void> {
   } catch (error) {
     if (!(error instanceof TidemarkError)) throw error;
     const refused = error.class === 'bug' ? error.code : 'COMPUTE_REFUSED';
-    const code = error.class === 'retry' ? 'COMPUTE_UNAVAILABLE' : refused;
+    // A SAS that was ended, or has expired: the repetition is given a new one.
+    const passes = error.class === 'retry' || error.code === 'ACCESS_DENIED';
+    const code = passes ? 'COMPUTE_UNAVAILABLE' : refused;
     throw new TidemarkError(code, error.message, { cause: safeCause(error), details: error.details });
   }
 }

@@ -5,10 +5,12 @@ import { TidemarkError } from '../errors.ts';
 import type { Waiting } from '../apply/rate-limit.ts';
 import { systemClock } from '../system-clock.ts';
 import type { AccountRole, LeaseEvent, StorageObserver } from '../telemetry/adapter-observer.ts';
+import type { AccountAccess } from './access.ts';
 import { observeRequests } from './observe-requests.ts';
 import {
   failureKind,
   isContainerMissing,
+  isDenied,
   isThrottling,
   retryAfterMs,
   statusOf,
@@ -84,7 +86,7 @@ export class BlobAccount {
   readonly #observed: ObservedAccount | undefined;
 
   /** @throws TidemarkError CONNECTION_INVALID */
-  constructor(connectionString: string, options: BlobAccountOptions = {}) {
+  constructor(access: AccountAccess, options: BlobAccountOptions = {}) {
     const { times = CALL_TIMES, waiting = systemClock, random = Math.random } = options;
     this.#times = times;
     this.#waiting = waiting;
@@ -93,17 +95,17 @@ export class BlobAccount {
     this.#throttle = new Throttle({ concurrency: MAX_SOCKETS, waiting, random });
     const agentOptions = { keepAlive: true, maxSockets: MAX_SOCKETS + URGENT_SOCKETS };
     try {
-      const { url } = BlobServiceClient.fromConnectionString(connectionString);
+      const { url } = 'url' in access ? access : BlobServiceClient.fromConnectionString(access.connectionString);
       this.#agent = url.startsWith('https:') ? new HttpsAgent(agentOptions) : new HttpAgent(agentOptions);
       const sdkOptions: StoragePipelineOptions & { agent: HttpAgent } = {
         agent: this.#agent,
         retryOptions: { maxTries: 1 },
         userAgentOptions: { userAgentPrefix: 'tidemark' },
       };
-      this.#service = BlobServiceClient.fromConnectionString(connectionString, sdkOptions);
+      this.#service = openService(access, sdkOptions);
     } catch {
       // The SDK's message may quote the string, and with it the key.
-      throw new TidemarkError('CONNECTION_INVALID', 'the storage connection string cannot be parsed');
+      throw new TidemarkError('CONNECTION_INVALID', 'the storage connection string or account URL cannot be parsed');
     }
     if (options.observed !== undefined) {
       observeRequests(this.#service, options.observed.account, options.observed.observer);
@@ -123,7 +125,8 @@ export class BlobAccount {
   /**
    * Runs one request (or a few that belong together) under the deadline, and repeats it while that makes sense.
    * @throws the signal's reason when the caller aborted
-   * @throws TidemarkError STORAGE_TIMEOUT, STORAGE_UNAVAILABLE, OWNERSHIP_LOST, BLOB_MISSING, CONFLICT, ASSERTION
+   * @throws TidemarkError STORAGE_TIMEOUT, STORAGE_UNAVAILABLE, SIGN_IN_FAILED, IDENTITY_UNAVAILABLE, ACCESS_DENIED, OWNERSHIP_LOST, BLOB_MISSING,
+   *   CONFLICT, ASSERTION
    */
   async call<T>(call: Call, signal: AbortSignal, operation: (attempt: Attempt) => Promise<T>): Promise<T> {
     signal.throwIfAborted();
@@ -188,6 +191,11 @@ export class BlobAccount {
   }
 }
 
+function openService(access: AccountAccess, options: StoragePipelineOptions): BlobServiceClient {
+  if ('connectionString' in access) return BlobServiceClient.fromConnectionString(access.connectionString, options);
+  return new BlobServiceClient(access.url, access.credential, { ...options, audience: access.audience });
+}
+
 /** Runs `operation`, and once more after creating the container when that is what was missing. */
 export async function inContainer<T>(
   container: ContainerClient,
@@ -198,8 +206,18 @@ export async function inContainer<T>(
     return await operation();
   } catch (error) {
     if (!isContainerMissing(error)) throw error;
-    await container.createIfNotExists({ abortSignal });
+    await create(container, abortSignal);
     return operation();
+  }
+}
+
+/** An identity that may only work inside of containers never comes here, as long as somebody else has made them. */
+async function create(container: ContainerClient, abortSignal: AbortSignal): Promise<void> {
+  try {
+    await container.createIfNotExists({ abortSignal });
+  } catch (error) {
+    if (isDenied(error)) throw storageError(error, `Create the container ${container.containerName}, which is missing`);
+    throw error;
   }
 }
 

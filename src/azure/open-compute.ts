@@ -1,11 +1,11 @@
 /** From a configuration to Azure Compute. Loads the SDKs, so it is imported by the first call that needs them. */
 import { readFileSync } from 'node:fs';
-import { DefaultAzureCredential, ManagedIdentityCredential } from '@azure/identity';
 import { TidemarkError } from '../errors.ts';
 import type { Compute } from '../failover/compute.ts';
-import type { ArmCredential } from './arm-client.ts';
 import { ArmCompute } from './arm-compute.ts';
 import { CLOUDS, type CloudName } from './clouds.ts';
+import type { Credential } from './credentials.ts';
+import { isLoopbackHost } from './endpoints.ts';
 
 export interface ComputeConnection {
   readonly cloud: CloudName;
@@ -19,22 +19,22 @@ export interface ComputeConnection {
   /** Resource id of the replica account. */
   readonly replicaAccountId: string;
   /** Of a user-assigned managed identity; without it, whatever identity the environment offers. */
-  readonly managedIdentityClientId?: string;
+  readonly identityClientId?: string;
 }
 
 const LOCAL_TOKEN_LIFETIME_MS = 3_600_000;
 
 /** The emulator takes any token. It is only ever sent to this machine. */
-const LOCAL_CREDENTIAL: ArmCredential = {
+const LOCAL_CREDENTIAL: Credential = {
   getToken: async () => ({ token: 'local', expiresOnTimestamp: Date.now() + LOCAL_TOKEN_LIFETIME_MS }),
 };
 
 /** @throws TidemarkError CONFIG_INVALID */
-export function openCompute(connection: ComputeConnection, credential = credentialFor(connection)): Compute {
+export function openCompute(connection: ComputeConnection, credential: Credential): Compute {
   const { cloud, endpoint = CLOUDS[cloud].armEndpoint, caFile } = connection;
   return new ArmCompute({
     endpoint,
-    credential,
+    credential: isLoopbackHost(new URL(endpoint).hostname) ? LOCAL_CREDENTIAL : credential,
     subscriptionId: connection.subscriptionId,
     resourceGroup: connection.resourceGroup,
     location: connection.location,
@@ -43,16 +43,6 @@ export function openCompute(connection: ComputeConnection, credential = credenti
     ...(caFile !== undefined && { ca: readCa(caFile) }),
   });
 }
-
-function credentialFor({ cloud, endpoint, managedIdentityClientId }: ComputeConnection): ArmCredential {
-  if (endpoint !== undefined && isLoopback(endpoint)) return LOCAL_CREDENTIAL;
-  if (managedIdentityClientId !== undefined)
-    return new ManagedIdentityCredential({ clientId: managedIdentityClientId });
-  return new DefaultAzureCredential({ authorityHost: CLOUDS[cloud].authorityHost });
-}
-
-const isLoopback = (endpoint: string): boolean =>
-  /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(new URL(endpoint).hostname);
 
 function readCa(file: string): string {
   try {

@@ -4,6 +4,7 @@ import { TidemarkError } from '../errors.ts';
 import type { Sleep } from '../retry.ts';
 import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
 import { redactSecrets } from '../telemetry/redact.ts';
+import type { ServiceBusAccess } from './access.ts';
 import { countServiceBus } from './count-service-bus.ts';
 import { safeError } from './safe-error.ts';
 
@@ -17,18 +18,20 @@ export const observedClient = (client: ServiceBusClient, observer: MessagingObse
   observer === undefined ? client : countServiceBus(client, observer);
 
 /** A client whose calls fail early: retries with known bounds are made around it, not inside. */
-export function serviceBusClient(connectionString: string, timeoutInMs: number = CALL_TIMEOUT_MS): ServiceBusClient {
+export function serviceBusClient(access: ServiceBusAccess, timeoutInMs: number = CALL_TIMEOUT_MS): ServiceBusClient {
+  const options = { retryOptions: { maxRetries: 0, timeoutInMs } };
   try {
-    return new ServiceBusClient(connectionString, { retryOptions: { maxRetries: 0, timeoutInMs } });
+    if ('connectionString' in access) return new ServiceBusClient(access.connectionString, options);
+    return new ServiceBusClient(access.namespace, access.credential, options);
   } catch (cause) {
     // The string holds a key, so it is not repeated here.
-    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string is malformed', {
+    throw new TidemarkError('MESSAGING_REFUSED', 'the Service Bus connection string or namespace is malformed', {
       cause: safeError(cause),
     });
   }
 }
 
-/** One call with its own deadline. @throws TidemarkError MESSAGING_UNAVAILABLE, MESSAGING_REFUSED, MESSAGE_TOO_LARGE */
+/** One call with its own deadline. @throws TidemarkError MESSAGING_UNAVAILABLE, MESSAGING_REFUSED, MESSAGE_TOO_LARGE, SIGN_IN_FAILED, IDENTITY_UNAVAILABLE */
 export async function callServiceBus<T>(
   { entity, timeoutMs }: { readonly entity: string; readonly timeoutMs: number },
   signal: AbortSignal,

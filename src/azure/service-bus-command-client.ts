@@ -5,6 +5,7 @@ import { replySchema, type Reply } from '../commands/messages.ts';
 import { TidemarkError } from '../errors.ts';
 import { MESSAGING_RETRY, withRetries, type RetryPolicy } from '../retry.ts';
 import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import type { ServiceBusAccess } from './access.ts';
 import { CALL_TIMEOUT_MS, callServiceBus, observedClient, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 /** How long one look for a reply waits. */
@@ -17,14 +18,14 @@ const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> => dela
 const RETRY: RetryPolicy = { ...MESSAGING_RETRY, sleep, random: Math.random };
 
 export interface CommandQueues {
-  readonly connectionString: string;
+  readonly access: ServiceBusAccess;
   readonly commandQueue: string;
   /** With sessions. */
   readonly replyQueue: string;
 }
 
 export function openCommandClient(queues: CommandQueues, observer?: MessagingObserver): CommandClient {
-  const client = observedClient(serviceBusClient(queues.connectionString), observer);
+  const client = observedClient(serviceBusClient(queues.access), observer);
   return {
     // The same message id again is dropped by the queue.
     send: (command, signal) => withRetries(RETRY, signal, () => send(client, queues, command, signal)),

@@ -8,7 +8,9 @@ import {
 } from '@azure/service-bus';
 import type { CommandMessage, CommandQueue, CommandSession, ReplyMessage } from '../commands/command-queue.ts';
 import { assert, TidemarkError } from '../errors.ts';
-import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
+import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import type { ServiceBusAccess } from './access.ts';
+import { CALL_TIMEOUT_MS, callServiceBus, observedClient, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 /** How long the queue is asked for a session before it is asked again; the SDK does not let itself be interrupted in it. */
 const ACCEPT_MS = 5000;
@@ -24,8 +26,8 @@ const MAX_DESCRIPTION_CHARS = 4096;
 
 const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> => delay(milliseconds, undefined, { signal });
 
-export function openCommandQueue(connectionString: string, queue: string): CommandQueue {
-  return new ServiceBusCommandQueue(() => serviceBusClient(connectionString, ACCEPT_MS), queue);
+export function openCommandQueue(access: ServiceBusAccess, queue: string, observer?: MessagingObserver): CommandQueue {
+  return new ServiceBusCommandQueue(() => observedClient(serviceBusClient(access, ACCEPT_MS), observer), queue);
 }
 
 /** A queue with sessions and duplicate detection on Azure Service Bus or anything that speaks like it. */

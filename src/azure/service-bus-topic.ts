@@ -11,6 +11,7 @@ import type { MessageTopic, OutgoingMessage, ReceivedMessage, TailOptions } from
 import { MESSAGING_RETRY, type RetryPolicy, withRetries } from '../retry.ts';
 import { RetryingTopic } from '../monitoring/retrying-topic.ts';
 import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import type { ServiceBusAccess } from './access.ts';
 import { CALL_TIMEOUT_MS, callServiceBus, observedClient, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 export { serviceBusClient } from './service-bus-calls.ts';
@@ -36,7 +37,7 @@ export interface ServiceBusTopicOptions {
 
 /** The topic as workers and commands use it: sends are repeated with jittered backoff. */
 export function openMonitoringTopic(
-  connectionString: string,
+  access: ServiceBusAccess,
   topic: string,
   observer?: MessagingObserver,
 ): MessageTopic {
@@ -47,7 +48,7 @@ export function openMonitoringTopic(
   };
   return new RetryingTopic(
     new ServiceBusTopic({
-      connect: () => observedClient(serviceBusClient(connectionString), observer),
+      connect: () => observedClient(serviceBusClient(access), observer),
       topic,
       retry,
     }),

@@ -11,7 +11,9 @@ import { isOrder, type Order } from '../distribution/orders.ts';
 import type { CacheEventQueue, CacheEvents, WorkQueue } from '../distribution/work-queue.ts';
 import { assert } from '../errors.ts';
 import { MESSAGING_RETRY, withRetries, type RetryPolicy } from '../retry.ts';
-import { CALL_TIMEOUT_MS, callServiceBus, serviceBusClient, withinTime } from './service-bus-calls.ts';
+import type { MessagingObserver } from '../telemetry/adapter-observer.ts';
+import type { ServiceBusAccess } from './access.ts';
+import { CALL_TIMEOUT_MS, callServiceBus, observedClient, serviceBusClient, withinTime } from './service-bus-calls.ts';
 
 const PEEK_COUNT = 250;
 /** Beyond so many messages the rest is taken for not waiting: duplicate detection, and what is contained in a turn, bound them too. */
@@ -24,8 +26,8 @@ const sleep = (milliseconds: number, signal: AbortSignal): Promise<void> => dela
 
 const RETRY: RetryPolicy = { ...MESSAGING_RETRY, sleep, random: Math.random };
 
-export function openWorkQueue(connectionString: string, queue: string): WorkQueue {
-  return new ServiceBusWorkQueue(serviceBusClient(connectionString), queue);
+export function openWorkQueue(access: ServiceBusAccess, queue: string, observer?: MessagingObserver): WorkQueue {
+  return new ServiceBusWorkQueue(observedClient(serviceBusClient(access), observer), queue);
 }
 
 class ServiceBusWorkQueue implements WorkQueue {
@@ -104,8 +106,12 @@ function toMessage({ group, subject, job, messageId, notBeforeMs }: Order): Serv
   };
 }
 
-export function openCacheEventQueue(connectionString: string, queue: string): CacheEventQueue {
-  const client = serviceBusClient(connectionString);
+export function openCacheEventQueue(
+  access: ServiceBusAccess,
+  queue: string,
+  observer?: MessagingObserver,
+): CacheEventQueue {
+  const client = observedClient(serviceBusClient(access), observer);
   const call = caller(`queue ${queue}`);
   let receiver: ServiceBusReceiver | undefined;
   return {

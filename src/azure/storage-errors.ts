@@ -7,6 +7,9 @@ import { safeError } from './safe-error.ts';
 /** HTTP status of a refusal, 0 when no answer came. */
 export const statusOf = (error: unknown): number => (error instanceof RestError ? (error.statusCode ?? 0) : 0);
 
+/** Storage does not know who asks, or does not let them. */
+export const isDenied = (error: unknown): boolean => statusOf(error) === 401 || statusOf(error) === 403;
+
 /** Storage's own error code (`x-ms-error-code`), or the code of the socket error; empty when there is none. */
 export function codeOf(error: unknown): string {
   if (error instanceof RestError) {
@@ -83,8 +86,36 @@ export function storageError(error: unknown, action: string): TidemarkError {
   if (isLeaseRefusal(error)) return new TidemarkError('OWNERSHIP_LOST', message, options);
   if (isConditionRefusal(error)) return new TidemarkError('CONFLICT', message, options);
   if (isMissing(error)) return new TidemarkError('BLOB_MISSING', message, options);
-  const unavailable = failureKind(error) !== 'final' || status === 401 || status === 403 || status === 409;
+  if (isDenied(error))
+    return new TidemarkError('ACCESS_DENIED', `${message} at ${placeOf(error)}; ${reasonOf(code)}`, options);
+  const unavailable = failureKind(error) !== 'final' || status === 409;
   return new TidemarkError(unavailable ? 'STORAGE_UNAVAILABLE' : 'ASSERTION', message, options);
+}
+
+/** Account and container that were asked, without the rest of the URL, which may hold a secret. */
+function placeOf(error: unknown): string {
+  const text = error instanceof RestError ? (error.request?.url ?? '') : '';
+  if (!URL.canParse(text)) return 'the account';
+  const { host, pathname } = new URL(text);
+  return `${host}${pathname.split('/').slice(0, 2).join('/')}`;
+}
+
+/** Azure, "Common REST API error codes" and "Blob service error codes". */
+function reasonOf(code: string): string {
+  switch (code) {
+    case 'AuthorizationPermissionMismatch':
+    case 'InsufficientAccountPermissions':
+      return 'the identity lacks the role Storage Blob Data Contributor there';
+    case 'AuthorizationFailure':
+      return 'the network rules of the account do not let this machine in';
+    case 'KeyBasedAuthenticationNotPermitted':
+      return 'the account takes no keys; sign in with an identity';
+    case 'AuthenticationFailed':
+    case 'InvalidAuthenticationInfo':
+      return 'the token or key is not valid there: another tenant or audience, expired, or a clock that is wrong';
+    default:
+      return 'the account does not take what was sent to sign in';
+  }
 }
 
 const nameOf = (error: unknown): string => (error instanceof Error ? redactSecrets(error.message) : 'no answer');

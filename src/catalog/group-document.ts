@@ -1,7 +1,7 @@
 /** Pure. What is wanted of a consistency group: its document, and the rules for its machines, disks and pins. */
 import { z } from 'zod';
 import { assert, TidemarkError } from '../errors.ts';
-import { DRILL_STATES, FAILOVER_STATES, type OperationStates } from '../failover/states.ts';
+import { DRILL_STATES, FAILOVER_STATES, statesText, type OperationStates } from '../failover/states.ts';
 import { machineTargetSchema } from '../failover/target.ts';
 import { MAX_EPOCH, requireName } from '../model/names.ts';
 import { MAX_DISK_BYTES, MIB, requireDiskSize } from '../model/sizes.ts';
@@ -124,7 +124,7 @@ export interface ProtectRequest {
  * The document of a newly protected group. One that was disabled before goes on with the next epoch, and with its pins.
  *
  * @throws TidemarkError NAME_INVALID; GROUP_INVALID for numbers, sizes and doubled names, and for a kept disk that changed its
- * size; GROUP_EXISTS unless `previous` is disabled.
+ * size; GROUP_EXISTS unless `previous` is disabled; FAILOVER_STATE while a failover that is not committed, or a test failover, stands on it.
  */
 export function protectedGroup(request: ProtectRequest, previous: GroupDocument | undefined): GroupDocument {
   checkRequest(request);
@@ -132,6 +132,7 @@ export function protectedGroup(request: ProtectRequest, previous: GroupDocument 
     if (previous.wanted !== 'disabled') {
       throw new TidemarkError('GROUP_EXISTS', `group ${request.group} is protected already (${previous.wanted})`);
     }
+    requireNoOperation(previous, 'protected again');
     checkKeptSizes(request, previous);
   }
   const targets = new Map(previous?.machines.map(({ machine, target }) => [machine, target]));
@@ -162,6 +163,21 @@ export function protectedGroup(request: ProtectRequest, previous: GroupDocument 
 /** The highest epoch that any disk of the group has had. */
 export const lastEpoch = (group: GroupDocument): number =>
   Math.max(...group.machines.flatMap(({ disks }) => disks.map(({ epoch }) => epoch)));
+
+/** Whether the points of a disabled group are being deleted, or are. */
+export const isGivenUp = (group: GroupDocument): boolean =>
+  group.wanted === 'disabled' && (group.discardBeforeEpoch ?? 0) > lastEpoch(group);
+
+/**
+ * @param what would be done to the group
+ * @throws TidemarkError FAILOVER_STATE while its disks in Azure would be forgotten by that
+ */
+export function requireNoOperation(group: GroupDocument, what: string): void {
+  const states = operationStates(group);
+  if (['none', 'committed'].includes(states.failover) && states.drill === 'none') return;
+  const todo = `commit or cancel the failover, and clean up the test failover, before it is ${what}`;
+  throw new TidemarkError('FAILOVER_STATE', `group ${group.group} has ${statesText(states)}; ${todo}`);
+}
 
 function checkRequest({ group, policy, machines }: ProtectRequest): void {
   requireName('group', group);
@@ -262,7 +278,7 @@ export function withPin(group: GroupDocument, request: PinRequest): GroupDocumen
   if (expiresAtUs !== null && expiresAtUs <= nowUs) {
     throw new TidemarkError('PIN_INVALID', `the pin would end at ${isoFromUs(expiresAtUs)}, which is over`);
   }
-  if (group.wanted === 'disabled' && (group.discardBeforeEpoch ?? 0) > lastEpoch(group)) {
+  if (isGivenUp(group)) {
     throw new TidemarkError('GROUP_DISABLED', `group ${group.group} is disabled and its points are being deleted`);
   }
   const { failover } = operationStates(group);

@@ -3,7 +3,6 @@
  * (progress, manifests); nothing here touches data.
  */
 import { TidemarkError } from '../errors.ts';
-import { statesText } from '../failover/states.ts';
 import { catalogName, requireName } from '../model/names.ts';
 import type { Catalog } from './catalog.ts';
 import { documentNames, readDocument, readDocuments, updateDocument, upsertDocument } from './documents.ts';
@@ -11,8 +10,8 @@ import {
   groupDocumentSchema,
   lastEpoch,
   livePins,
-  operationStates,
   protectedGroup,
+  requireNoOperation,
   withPin,
   type GroupDocument,
   type PinRequest,
@@ -24,6 +23,7 @@ export {
   groupDocumentSchema,
   holdsOf,
   isFailedOver,
+  isGivenUp,
   jobHolds,
   lastEpoch,
   livePins,
@@ -158,11 +158,7 @@ export interface DisableOptions {
  * failover, stands on the group: its disks in Azure would be forgotten.
  */
 export function disabledGroup(current: GroupDocument, { keepPoints, nowUs }: DisableOptions): GroupDocument {
-  const states = operationStates(current);
-  if (!['none', 'committed'].includes(states.failover) || states.drill !== 'none') {
-    const todo = 'commit or cancel the failover, and clean up the test failover, first';
-    throw new TidemarkError('FAILOVER_STATE', `group ${current.group} has ${statesText(states)}; ${todo}`);
-  }
+  requireNoOperation(current, 'disabled');
   if (keepPoints) return { ...current, wanted: 'disabled' };
   const [pin] = livePins(current, nowUs);
   if (pin !== undefined) {

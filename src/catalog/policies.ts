@@ -7,7 +7,7 @@ import type { Catalog } from './catalog.ts';
 import { MAX_UPDATE_ATTEMPTS, readDocument, readDocuments, updateDocument, upsertDocument } from './documents.ts';
 import { groupDocumentSchema } from './group-document.ts';
 
-const policyDocumentSchema = withPolicyRules(
+export const policyDocumentSchema = withPolicyRules(
   z.strictObject({ version: z.literal(1), policy: z.string(), ...policyFields }),
 );
 

@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline/promises';
 import { Command, CommanderError } from 'commander';
 import { TidemarkError } from '../errors.ts';
 import * as api from './commands/api.ts';
+import * as catalog from './commands/catalog.ts';
 import * as command from './commands/command.ts';
 import * as demo from './commands/demo.ts';
 import * as failover from './commands/failover.ts';
@@ -33,6 +34,7 @@ const COMMANDS: readonly { register(program: Command, context: CliContext): void
   scheduler,
   point,
   prune,
+  catalog,
   monitor,
   failover,
   job,

@@ -10,7 +10,7 @@ export async function withRuntime<T>(
 ): Promise<T> {
   const configuration = context.configuration();
   const { openRuntime } = await import('../runtime.ts'); // the Azure SDKs take longer to load than most commands to run
-  const runtime = openRuntime(configuration, telemetry);
+  const runtime = openRuntime(configuration, telemetry === undefined ? {} : { telemetry });
   try {
     return await work(runtime);
   } finally {

@@ -5,7 +5,7 @@
 import type { Catalog } from '../catalog/catalog.ts';
 import { updateDocument } from '../catalog/documents.ts';
 import { MAX_MADE, type DrillRecord } from '../catalog/group-document.ts';
-import { groupDocumentSchema, livePins, operationStates, type GroupDocument } from '../catalog/groups.ts';
+import { groupDocumentSchema, isGivenUp, livePins, operationStates, type GroupDocument } from '../catalog/groups.ts';
 import type { Command } from '../commands/commands.ts';
 import { assert, TidemarkError } from '../errors.ts';
 import { catalogName } from '../model/names.ts';
@@ -37,7 +37,9 @@ export function operationOf(
 export function claimedGroup(group: GroupDocument, { job, command, point, nowUs }: Claim): GroupDocument {
   const before = operationOf(group, command.command);
   if (before?.job === job) return group;
-  if (group.wanted === 'disabled') throw new TidemarkError('GROUP_DISABLED', `group ${group.group} is disabled`);
+  if (isGivenUp(group)) {
+    throw new TidemarkError('GROUP_DISABLED', `group ${group.group} is disabled and its points are given up`);
+  }
   const states = operationStates(group);
   const next = claimed(states, command.command);
   const made = before?.made ?? [];

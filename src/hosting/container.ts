@@ -29,7 +29,7 @@ async function main(): Promise<void> {
     const signals = watchSignals(log, configuration.hosting.drainMs);
     const report = (message: string): void => log.warn(message);
     const telemetry = await startTelemetry(configuration.telemetry, { report });
-    const runtime = openRuntime(configuration, telemetry);
+    const runtime = openRuntime(configuration, { telemetry });
     const observer = observeWorker({ telemetry, clock: runtime.ports.clock, log });
     try {
       const nowMs = (): number => performance.now();

@@ -6,6 +6,7 @@
  *
  * usage: node guarded.ts ENTRY [ARGUMENT …]
  */
+import { enableCompileCache } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
 /** Azurite saves its whole index when it stops: seconds when it is large. */
@@ -34,4 +35,5 @@ if (entry === undefined) {
   process.exit(2);
 }
 process.argv.splice(1, 2, entry);
+enableCompileCache(); // sources run unbuilt, and Azurite is large
 await import(pathToFileURL(entry).href);

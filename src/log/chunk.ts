@@ -4,9 +4,9 @@ import { promisify } from 'node:util';
 import { constants, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import type { ZstdOptions } from 'node:zlib';
 import { assert, TidemarkError } from '../errors.ts';
-import { defect, TAG_BYTES } from './layout.ts';
+import { defect, HEADER, TAG_BYTES } from './layout.ts';
 import { MAX_WINDOW_LOG } from './limits.ts';
-import { chunkKeyOf, openChunk } from './seal.ts';
+import { chunkKeyOf, openChunk, openingKey } from './seal.ts';
 import type { LogKey } from './seal.ts';
 import type { ChunkInfo, DecodedSegment } from './segment.ts';
 
@@ -54,9 +54,10 @@ function readBody(bytes: Buffer, segment: DecodedSegment, chunkIndex: number, ke
   const stored = verifyChunk(bytes, segment, chunkIndex);
   if (segment.salt === undefined) return stored;
   if (key === undefined) throw new TidemarkError('LOG_KEY_MISSING', 'the segment is sealed and there is no key');
+  const opening = openingKey(key, bytes.subarray(HEADER.keyCheck, HEADER.salt)) ?? key; // a wrong one does not open the seal
   const place = { header: segment.header, chunkIndex, chunkCount: segment.chunks.length };
   assert(stored.length > TAG_BYTES, 'the table was checked');
-  return openChunk(chunkKeyOf(key, segment.salt), place, stored, chunkInfo(segment, chunkIndex));
+  return openChunk(chunkKeyOf(opening, segment.salt), place, stored, chunkInfo(segment, chunkIndex));
 }
 
 /** One byte more than the payload, so that zstd sees the end of the frame without asking for a second buffer. */

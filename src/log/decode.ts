@@ -9,7 +9,7 @@ import { parseHeader } from './header.ts';
 import type { ParsedHeader } from './header.ts';
 import { CRC_BYTES, defect, DIGEST_BYTES, HEADER, TAG_BYTES } from './layout.ts';
 import { MAX_SEGMENT_BYTES } from './limits.ts';
-import { equalTags, tableTagOf } from './seal.ts';
+import { equalTags, openingKey, tableTagOf } from './seal.ts';
 import type { LogKey } from './seal.ts';
 import type { DecodedSegment, SegmentHeader } from './segment.ts';
 import { parseTable } from './table.ts';
@@ -163,12 +163,13 @@ function checkSeal(bytes: Buffer, { sealed, headerBytes, tableBytes }: ParsedHea
   }
   const where = { offset: HEADER.keyCheck, field: 'keyCheck' };
   if (key === undefined) throw defect('LOG_KEY_MISSING', 'the segment is sealed and there is no key', where);
-  if (!equalTags(key.check, bytes.subarray(HEADER.keyCheck, HEADER.salt))) {
+  const opening = openingKey(key, bytes.subarray(HEADER.keyCheck, HEADER.salt));
+  if (opening === undefined) {
     throw defect('LOG_KEY_WRONG', 'the segment is sealed with another key', where);
   }
   const salt = Buffer.from(bytes.subarray(HEADER.salt, HEADER.tableTag));
   const header = Buffer.from(bytes.subarray(0, headerBytes - CRC_BYTES)).fill(0, HEADER.tableTag, HEADER.names);
-  const tag = tableTagOf(key, salt, header, bytes.subarray(headerBytes, headerBytes + tableBytes));
+  const tag = tableTagOf(opening, salt, header, bytes.subarray(headerBytes, headerBytes + tableBytes));
   if (!equalTags(tag, bytes.subarray(HEADER.tableTag, HEADER.tableTag + TAG_BYTES))) {
     const at = { offset: HEADER.tableTag, field: 'tableTag' };
     throw defect('LOG_TABLE_SEAL', 'header or table were not sealed with this key', at);

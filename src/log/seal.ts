@@ -15,6 +15,8 @@ export interface LogKey {
   readonly secret: KeyObject;
   /** Tells a wrong key from damage; reveals nothing about the key. */
   readonly check: Buffer;
+  /** Opens what was sealed before the key was changed; seals nothing. */
+  readonly previous?: LogKey;
 }
 
 export const MASTER_KEY_BYTES = 32;
@@ -31,13 +33,18 @@ const derive = (key: LogKey, salt: Buffer, info: string): KeyObject =>
   createSecretKey(Buffer.from(hkdfSync('sha256', key.secret, salt, info, MASTER_KEY_BYTES)));
 
 /** `master`: 32 random bytes; the caller may wipe them afterwards. @throws TidemarkError LOG_KEY_INVALID */
-export function createLogKey(master: Buffer): LogKey {
+export function createLogKey(master: Buffer, previous?: LogKey): LogKey {
   if (master.length !== MASTER_KEY_BYTES) {
     throw new TidemarkError('LOG_KEY_INVALID', `a log key has ${MASTER_KEY_BYTES} bytes, this one ${master.length}`);
   }
   const secret = createSecretKey(master);
-  return { secret, check: hmac(secret, ['tidemark key check v1'], KEY_CHECK_BYTES) };
+  const check = hmac(secret, ['tidemark key check v1'], KEY_CHECK_BYTES);
+  return { secret, check, ...(previous !== undefined && { previous }) };
 }
+
+/** The key that a segment with this `keyCheck` is sealed with, or undefined when it is neither `key` nor the one before it. */
+export const openingKey = (key: LogKey, keyCheck: Buffer): LogKey | undefined =>
+  [key, key.previous].find((one) => one !== undefined && equalTags(one.check, keyCheck));
 
 /** `header` (without CRC) and `table` are final but for zeroes where salt, tag and chunk digests go; `bodies` is what will be sealed. */
 export const saltOf = (key: LogKey, header: Buffer, table: Buffer, bodies: readonly Buffer[]): Buffer =>

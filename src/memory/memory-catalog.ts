@@ -67,6 +67,10 @@ export class MemoryCatalog implements Catalog {
     return [...this.#documents.keys()].filter((name) => name.startsWith(prefix)).sort();
   }
 
+  isLeased(name: string): boolean {
+    return this.#documents.get(name)?.lease.isHeld === true;
+  }
+
   async takeLease(name: string, signal: AbortSignal): Promise<Lease> {
     signal.throwIfAborted();
     const document = this.#documents.get(name);

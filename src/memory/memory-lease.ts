@@ -24,6 +24,10 @@ export class MemoryLease {
     throw new TidemarkError('OWNERSHIP_LOST', `the lease of ${this.#name} is not held by ${id ?? 'this call'}`);
   }
 
+  get isHeld(): boolean {
+    return this.#holder !== undefined;
+  }
+
   /** Lost already counts as given back. */
   release(id: string): void {
     if (this.#holder === id) this.#holder = undefined;

@@ -58,6 +58,12 @@ export class MemorySeedStore implements SeedStore {
     return new MemorySeedReader(this.#blobs, seedName(key)).image(snapshot);
   }
 
+  /** All blobs by name, with their sizes in bytes. */
+  sizes(): { readonly name: string; readonly blobBytes: number }[] {
+    const blobs = [...this.#blobs.values()].map(({ name, blobBytes }) => ({ name, blobBytes }));
+    return blobs.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
   /** Flips every bit of one byte of a snapshot, which storage itself never does: what verification must find. */
   damage(key: DiskKey, snapshot: string, offsetBytes: number): void {
     const image = this.#blobs.get(seedName(key))?.snapshots.get(snapshot)?.image;

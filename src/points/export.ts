@@ -2,7 +2,7 @@
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
 import { TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
-import { MIB } from '../model/sizes.ts';
+import { KIB, MIB } from '../model/sizes.ts';
 import type { ByteRange, SeedReader } from '../seed/seed-store.ts';
 import { vhdFooter } from '../seed/vhd-footer.ts';
 import type { Manifest, ManifestDisk } from './manifest.ts';
@@ -10,6 +10,8 @@ import type { Manifest, ManifestDisk } from './manifest.ts';
 /** Bytes per download, and how many run at once: 32 MiB in memory, and few requests. */
 const READ_BYTES = 16 * MIB;
 const READS_IN_FLIGHT = 2;
+/** Zeroes between two ranges that are read along with them: another request takes longer than so many bytes. */
+const MAX_GAP_BYTES = 64 * KIB;
 
 /**
  * `selector` is a disk id, or `machine/disk` where machines of a group share disk ids.
@@ -40,7 +42,7 @@ export interface ExportOptions {
 /**
  * The file appears under its name only when it is complete; holes stay holes. An existing file is replaced, anything else of that
  * name (a folder, a device) is refused before a byte is read.
- * @returns the file's length and the bytes that were read from the snapshot
+ * @returns the file's length and the bytes of the snapshot that are in it, without its holes
  * @throws TidemarkError EXPORT_TARGET, SNAPSHOT_MISSING
  */
 export async function exportDisk(options: ExportOptions): Promise<{ fileBytes: number; readBytes: number }> {
@@ -57,10 +59,13 @@ export async function exportDisk(options: ExportOptions): Promise<{ fileBytes: n
   let readBytes = 0;
   try {
     await file.truncate(fileBytes);
-    await mapAll(slices(ranges), READS_IN_FLIGHT, signal, async ({ offsetBytes, lengthBytes }, either) => {
+    await mapAll(planReads(ranges), READS_IN_FLIGHT, signal, async ({ offsetBytes, lengthBytes, parts }, either) => {
       const bytes = await seed.read(disk.snapshot, offsetBytes, lengthBytes, either);
-      await writeWhole(file, bytes, offsetBytes);
-      readBytes += lengthBytes;
+      for (const part of parts) {
+        const from = part.offsetBytes - offsetBytes;
+        await writeWhole(file, bytes.subarray(from, from + part.lengthBytes), part.offsetBytes);
+        readBytes += part.lengthBytes;
+      }
       options.onProgress?.(readBytes, totalBytes);
     });
     if (footer !== undefined) await writeWhole(file, footer, disk.sizeBytes);
@@ -96,10 +101,29 @@ function targetError(error: unknown, outFile: string): unknown {
   return new TidemarkError('EXPORT_TARGET', `cannot write ${outFile}: ${error.message}`, { cause: error });
 }
 
-function* slices(ranges: readonly ByteRange[]): Generator<ByteRange> {
+interface PlannedRead extends ByteRange {
+  /** The ranges in it, ascending; what lies between them is zero. */
+  readonly parts: readonly ByteRange[];
+}
+
+/** Reads of at most {@link READ_BYTES} that cover all of `ranges` (ascending, apart), together where they are close. */
+export function* planReads(ranges: Iterable<ByteRange>): Generator<PlannedRead> {
+  let parts: ByteRange[] = [];
+  let offsetBytes = 0;
+  let endBytes = 0;
   for (const range of ranges) {
-    for (let at = 0; at < range.lengthBytes; at += READ_BYTES) {
-      yield { offsetBytes: range.offsetBytes + at, lengthBytes: Math.min(READ_BYTES, range.lengthBytes - at) };
+    const rangeEnd = range.offsetBytes + range.lengthBytes;
+    for (let at = range.offsetBytes; at < rangeEnd;) {
+      const isFar = at - endBytes > MAX_GAP_BYTES || at - offsetBytes >= READ_BYTES;
+      if (parts.length > 0 && isFar) {
+        yield { offsetBytes, lengthBytes: endBytes - offsetBytes, parts };
+        parts = [];
+      }
+      if (parts.length === 0) offsetBytes = at;
+      endBytes = Math.min(rangeEnd, offsetBytes + READ_BYTES);
+      parts.push({ offsetBytes: at, lengthBytes: endBytes - at });
+      at = endBytes;
     }
   }
+  if (parts.length > 0) yield { offsetBytes, lengthBytes: endBytes - offsetBytes, parts };
 }

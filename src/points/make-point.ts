@@ -16,9 +16,10 @@ import { assert, TidemarkError } from '../errors.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName, diskLabel, type LogStream } from '../model/names.ts';
 import { isoFromUs } from '../model/time.ts';
-import type { SeedDisk, SeedReader, SnapshotInfo, SnapshotMetadata } from '../seed/seed-store.ts';
+import type { SeedDisk, SeedReader, SnapshotInfo } from '../seed/seed-store.ts';
 import { encodeChanges } from './changes-file.ts';
 import { manifestSchema, pointId, type Cut, type Manifest, type ManifestDisk } from './manifest.ts';
+import { isSameSnapshot, membersDigest, snapshotMetadata, type PolicyNote } from './snapshot-metadata.ts';
 
 /** Disks whose snapshots are taken at the same time; one blob has one at a time. */
 const DISKS_AT_ONCE = 8;
@@ -45,6 +46,8 @@ export interface MakePointOptions {
   readonly cut: Cut;
   readonly disks: readonly DiskAtCut[];
   readonly previousPoint: string | null;
+  /** The group's policy, noted for whoever has to rebuild a lost catalog. */
+  readonly policy?: PolicyNote;
   /** Wall-clock time, for people only. */
   readonly createdAtUs: number;
   /** @throws TidemarkError OWNERSHIP_LOST unless the group is still this owner's */
@@ -65,8 +68,15 @@ export async function makePoint(options: MakePointOptions): Promise<Manifest> {
     if (deleted === 'changed') throw new TidemarkError('CONFLICT', `point ${point} is made by somebody else`);
   }
 
-  const snapshots = await mapAll(disks, DISKS_AT_ONCE, signal, (disk, either) =>
-    snapshotAtCut(disk, cut, point, either),
+  const kept: (string | null)[] = disks.map(keptSnapshot);
+  // Nothing changed at all: the first disk gets one all the same, since no other blob but the manifest would tell of the point.
+  if (!kept.includes(null)) kept[0] = null;
+  const members = membersDigest(disks.map((disk, index) => ({ ...memberOf(disk), snapshot: kept[index] ?? null })));
+  const snapshots = await mapAll(
+    disks,
+    DISKS_AT_ONCE,
+    signal,
+    async (disk, either, place) => kept[place] ?? snapshotAtCut(options, { disk, place, members }, either),
   );
   const extents = await mapAll(disks, DISKS_AT_ONCE, signal, (disk, either, index) =>
     readBackUnknown(disk.seed, snapshots[index] ?? '', disk.changes, either),
@@ -145,30 +155,48 @@ async function isWhole(manifest: Manifest, { catalog, group, disks, signal }: Ma
     const named = manifest.disks.find((d) => d.machine === stream.machine && d.disk === stream.disk)?.snapshot;
     if ((await seed.listSnapshots(signal)).every(({ snapshot }) => snapshot !== named)) return false;
   }
+  if (manifest.changesSha256 === null) return true; // rebuilt, without a list
   const changes = await catalog.read(catalogName.changes(group, manifest.point), signal);
   return changes !== undefined && sha256(changes.bytes) === manifest.changesSha256;
 }
 
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
-async function snapshotAtCut(disk: DiskAtCut, cut: Cut, point: string, signal: AbortSignal): Promise<string> {
-  if (disk.snapshot !== null && disk.changes.length === 0) return disk.snapshot;
-  const { stream, position } = disk;
-  const metadata: SnapshotMetadata = {
+/** The snapshot of the point before, when nothing has changed since. */
+const keptSnapshot = ({ snapshot, changes }: DiskAtCut): string | null => (changes.length === 0 ? snapshot : null);
+
+const memberOf = ({ stream: { machine, disk, epoch }, sizeBytes }: DiskAtCut) => ({ machine, disk, epoch, sizeBytes });
+
+interface WantedSnapshot {
+  readonly disk: DiskAtCut;
+  /** Among the disks of the point, from 0. */
+  readonly place: number;
+  readonly members: string;
+}
+
+async function snapshotAtCut(
+  { cut, disks, previousPoint, policy }: MakePointOptions,
+  { disk, place, members }: WantedSnapshot,
+  signal: AbortSignal,
+): Promise<string> {
+  const point = pointId(cut);
+  const metadata = snapshotMetadata({
+    ...diskAt(disk),
+    group: disk.stream.group,
     point,
     kind: cut.kind,
-    cut: String(cut.cutUs),
-    group: stream.group,
-    machine: stream.machine,
-    disk: stream.disk,
-    position: `${stream.epoch}.${position.sequence}.${position.record}`,
-    digest: digestAt(position),
-  };
+    cutUs: cut.cutUs,
+    mark: cut.mark,
+    previousPoint,
+    place,
+    diskCount: disks.length,
+    members,
+    ...(policy === undefined ? {} : { policy }),
+  });
   let adopted: string | undefined;
   for (const orphan of disk.orphans) {
     if (orphan.metadata['point'] !== point) continue;
-    const same = Object.entries(metadata).every(([key, value]) => orphan.metadata[key] === value);
-    if (same && adopted === undefined) adopted = orphan.snapshot;
+    if (adopted === undefined && isSameSnapshot(orphan.metadata, metadata)) adopted = orphan.snapshot;
     else await disk.seed.deleteSnapshot(orphan.snapshot, signal);
   }
   return adopted ?? disk.seed.snapshot(metadata, signal);

@@ -60,8 +60,8 @@ export const manifestSchema = z.object({
   created: z.string(),
   previousPoint: z.string().nullable(),
   disks: z.array(manifestDiskSchema).min(1),
-  /** SHA-256 of the `.changes` blob. */
-  changesSha256: z.string(),
+  /** SHA-256 of the `.changes` blob; null: it was lost with the catalog, and with it the checksums of the point. */
+  changesSha256: z.string().nullable(),
   verified: verifiedSchema.nullable(),
 });
 

@@ -29,6 +29,8 @@ export interface Verification {
   readonly point: string;
   readonly at: string;
   readonly ok: boolean;
+  /** False: the checksums of the point are lost, and its disks were only inspected. */
+  readonly bytes: boolean;
   /** Bytes read back: what changed at this point. What did not is verified with the point that recorded it. */
   readonly checkedBytes: number;
   readonly damaged: readonly DamagedExtent[];
@@ -73,14 +75,14 @@ export async function verifyPoint(options: VerifyOptions): Promise<Verification 
   const verified: Verified = {
     at: isoFromUs(nowUs),
     ok: damaged.length === 0 && inspected.every(isRecoverable),
-    bytes: true,
+    bytes: manifest.changesSha256 !== null,
     disks: [...inspected],
   };
   const name = catalogName.manifest(group, point);
   const kept = await updateDocument(catalog, name, manifestSchema, (current) => ({ ...current, verified }), signal);
   if (kept === undefined) return undefined;
-  const { at, ok } = verified;
-  return { point, at, ok, checkedBytes, damaged: damaged.toSorted(byPlace), disks: inspected };
+  const { at, ok, bytes } = verified;
+  return { point, at, ok, bytes, checkedBytes, damaged: damaged.toSorted(byPlace), disks: inspected };
 }
 
 async function readChanges(
@@ -88,6 +90,7 @@ async function readChanges(
   { group, point, changesSha256 }: Manifest,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, readonly ChangedExtent[]>> {
+  if (changesSha256 === null) return new Map();
   const name = catalogName.changes(group, point);
   const blob = await catalog.read(name, signal);
   if (blob === undefined || createHash('sha256').update(blob.bytes).digest('hex') !== changesSha256) {

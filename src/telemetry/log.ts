@@ -41,3 +41,9 @@ function withErrorFields(fields: Record<string, unknown>): Record<string, unknow
     ...(hint !== undefined && { hint }),
   };
 }
+
+/** Takes lines of the Azure SDKs (`bridgeSdkLog` in src/azure/sdk-log.ts) into `log`. */
+export const sdkLines =
+  (log: Log) =>
+  (level: 'error' | 'warn' | 'debug' | 'trace', { sdk, text }: { readonly sdk: string; readonly text: string }): void =>
+    log[level]({ sdk }, text);

@@ -4,7 +4,12 @@ import { SpanStatusCode } from '@opentelemetry/api';
 import { OTLPMetricExporter } from '@opentelemetry/exporter-metrics-otlp-http';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
-import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
+import {
+  AggregationTemporality,
+  InstrumentType,
+  MeterProvider,
+  PeriodicExportingMetricReader,
+} from '@opentelemetry/sdk-metrics';
 import {
   BatchSpanProcessor,
   TracerProvider,
@@ -28,6 +33,10 @@ export interface Providers {
   shutdown(): Promise<void>;
 }
 
+/** Otherwise the SDK goes on to export the last value of a gauge that is observed no more: that of a group which is drained elsewhere now. */
+export const temporalityOf = (type: InstrumentType): AggregationTemporality =>
+  type === InstrumentType.OBSERVABLE_GAUGE ? AggregationTemporality.DELTA : AggregationTemporality.CUMULATIVE;
+
 export function openProviders({ baseUrl, exportIntervalMs, exportTimeoutMs, maxWaitingSpans }: OtlpOptions): Providers {
   const resource = resourceFromAttributes({
     'service.name': 'tidemark',
@@ -37,7 +46,10 @@ export function openProviders({ baseUrl, exportIntervalMs, exportTimeoutMs, maxW
     resource,
     readers: [
       new PeriodicExportingMetricReader({
-        exporter: new OTLPMetricExporter({ url: `${baseUrl}/v1/metrics`, timeoutMillis: exportTimeoutMs }),
+        exporter: Object.assign(
+          new OTLPMetricExporter({ url: `${baseUrl}/v1/metrics`, timeoutMillis: exportTimeoutMs }),
+          { selectAggregationTemporality: temporalityOf },
+        ),
         exportIntervalMillis: exportIntervalMs,
         exportTimeoutMillis: exportTimeoutMs,
       }),

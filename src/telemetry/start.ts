@@ -25,7 +25,8 @@ const EXPORT_INTERVAL_MS = 60_000;
 const EXPORT_TIMEOUT_MS = 5000;
 /** Spans that wait to be exported; beyond them, new ones are dropped. */
 const MAX_WAITING_SPANS = 2048;
-const PROTOCOLS = ['http/protobuf', 'http/json'];
+/** JSON is what is sent; collectors take it where they take the other one. */
+const PROTOCOLS = ['http/json', 'http/protobuf'];
 
 export async function startTelemetry(
   { otlpEndpoint, otlpProtocol }: Configuration['telemetry'],
@@ -35,7 +36,7 @@ export async function startTelemetry(
   if (otlpEndpoint === undefined) return nothing;
   if (otlpProtocol !== undefined && !PROTOCOLS.includes(otlpProtocol)) {
     options.report(
-      `OTEL_EXPORTER_OTLP_PROTOCOL is ${otlpProtocol}; nothing is exported, since only http/protobuf is spoken`,
+      `OTEL_EXPORTER_OTLP_PROTOCOL is ${otlpProtocol}; nothing is exported, since only OTLP over HTTP is spoken`,
     );
     return nothing;
   }
@@ -61,7 +62,8 @@ async function startExport(endpoint: string, options: TelemetryOptions): Promise
     instruments: createInstruments(providers.meters.getMeter(SCOPE)),
     tracer: providers.traces.getTracer(SCOPE),
     shutdown: async () => {
-      await within(FLUSH_LIMIT_MS, providers.shutdown());
+      const inTime = await within(FLUSH_LIMIT_MS, providers.shutdown());
+      if (!inTime) report(`telemetry was not taken within ${FLUSH_LIMIT_MS} ms; what waited is lost`);
       context.disable();
       contexts.disable();
       diag.disable();
@@ -91,10 +93,11 @@ function shorten(message: string): string {
   }
 }
 
-/** Waits for `work`, and not beyond `ms`; whether it succeeds has been told elsewhere. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  await Promise.race([work.catch(() => undefined), promise]);
+/** Waits for `work`, and not beyond `ms`; whether it succeeds has been told elsewhere. @returns whether it has ended */
+async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => resolve(false), ms);
+  const inTime = await Promise.race([work.then(() => true).catch(() => true), promise]);
   clearTimeout(timer);
+  return inTime;
 }

@@ -1,18 +1,23 @@
 /** The point of a cut that all seed disks of a group stand at. */
+import type { GroupDocument } from '../catalog/groups.ts';
 import { makePoint } from '../points/make-point.ts';
 import type { Cut, Manifest } from '../points/manifest.ts';
+import type { Policy } from '../retention/policy.ts';
 import type { OwnedGroup } from './group-owner.ts';
 import type { WorkerPorts } from './ports.ts';
 import { storedPosition } from './progress.ts';
 
 export interface CutPointOptions {
   readonly owned: OwnedGroup;
+  readonly document: Pick<GroupDocument, 'policy'>;
+  readonly policy: Policy;
   readonly ports: Pick<WorkerPorts, 'catalog' | 'clock'>;
   readonly signal: AbortSignal;
 }
 
 /** Makes the point, or finds it made, and lets the disks' changes count from it. The caller writes that down. */
-export async function makeCutPoint({ owned, ports, signal }: CutPointOptions, cut: Cut): Promise<Manifest> {
+export async function makeCutPoint(options: CutPointOptions, cut: Cut): Promise<Manifest> {
+  const { owned, document, policy, ports, signal } = options;
   const { progress, disks, manifests, group, lease } = owned;
   const manifest = await makePoint({
     catalog: ports.catalog,
@@ -30,6 +35,7 @@ export async function makeCutPoint({ owned, ports, signal }: CutPointOptions, cu
     })),
     // The first point of an epoch begins anew: its changes count from an empty disk.
     previousPoint: disks.every(({ drain }) => drain.snapshot === null) ? null : (progress.newestPoint?.id ?? null),
+    policy: { ...policy, policy: document.policy },
     createdAtUs: ports.clock.nowUs(),
     confirm: (either) => lease.renew(either),
     signal,

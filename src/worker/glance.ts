@@ -6,6 +6,7 @@
  */
 import { readDocument } from '../catalog/documents.ts';
 import type { GroupDocument } from '../catalog/group-document.ts';
+import { cutRules } from '../cuts/plan.ts';
 import { measureBacklog } from '../drain/backlog.ts';
 import { mapAll } from '../map-all.ts';
 import { catalogName } from '../model/names.ts';
@@ -39,7 +40,8 @@ export async function isCycleDue({ document, policy, ports, signal }: GlanceOpti
     measureBacklog(ports.logStore, { group, machine, disk, epoch }, applied.sequence, either),
   );
   const isStopped = disks.some(({ state }) => state === 'resync-required');
-  if (!isStopped && backlogs.some(({ segments }) => segments > 0)) return true;
+  const isNew = isBoundaryDue(progress, document, disks) || backlogs.some(({ segments }) => segments > 0);
+  if (isNew && !isStopped) return true;
   return nextHealthEvents(progress.health, judgeGroup({ progress, disks, backlogs, policy, nowUs })).length > 0;
 }
 
@@ -53,6 +55,19 @@ function hasUnfinished(progress: ProgressDocument, document: GroupDocument, poli
     progress.appMarks !== policy.appConsistentHours > 0 ||
     nowUs - progress.lagReportedUs >= IDLE_LAG_REPORT_US ||
     isDiscardDue(document, progress)
+  );
+}
+
+/** Pure. Whether everything before the next boundary is applied, and its point was not made: an owner has left or died in between. */
+function isBoundaryDue(
+  { boundaryUs }: ProgressDocument,
+  { machines }: GroupDocument,
+  disks: readonly DiskProgress[],
+): boolean {
+  if (!cutRules(machines.length, false).boundaries) return false;
+  return disks.every(
+    ({ baseCompleteUs, watermarkUs }) =>
+      baseCompleteUs !== null && watermarkUs !== null && watermarkUs >= (boundaryUs ?? baseCompleteUs),
   );
 }
 

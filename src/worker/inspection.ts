@@ -47,11 +47,11 @@ export async function inspectNext(options: UpkeepOptions): Promise<unknown> {
   return undefined;
 }
 
-/** The error when it is storage that does not answer; throws any other. */
+const PASSING: ReadonlySet<string> = new Set(['STORAGE_UNAVAILABLE', 'STORAGE_TIMEOUT', 'IDENTITY_UNAVAILABLE']);
+
+/** The error when it is storage that does not answer, or who gives tokens for it; throws any other. */
 function unavailable(error: unknown): TidemarkError {
-  const passes =
-    error instanceof TidemarkError && (error.code === 'STORAGE_UNAVAILABLE' || error.code === 'STORAGE_TIMEOUT');
-  if (passes) return error;
+  if (error instanceof TidemarkError && PASSING.has(error.code)) return error;
   throw error;
 }
 

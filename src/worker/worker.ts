@@ -41,9 +41,10 @@ function retryAfterMs(error: unknown): number {
   return typeof asked === 'number' ? Math.min(asked, MAX_RETRY_AFTER_MS) : 0;
 }
 
+const PASSING: ReadonlySet<string> = new Set(['STORAGE_UNAVAILABLE', 'STORAGE_TIMEOUT', 'IDENTITY_UNAVAILABLE']);
+
 /** Another owner, or a topic that does not answer, is no reason to do the group's work again. */
-const mayPass = (error: unknown): boolean =>
-  error instanceof TidemarkError && (error.code === 'STORAGE_UNAVAILABLE' || error.code === 'STORAGE_TIMEOUT');
+const mayPass = (error: unknown): boolean => error instanceof TidemarkError && PASSING.has(error.code);
 
 export interface GroupOutcome {
   /** `*`: all of them, when the list could not be read. */

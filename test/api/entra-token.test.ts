@@ -229,9 +229,9 @@ describe('signing keys', () => {
 
 describe('the settings', () => {
   const connections = {
-    TIDEMARK_CACHE_CONNECTION_STRING: 'AccountName=a;AccountKey=b',
-    TIDEMARK_REPLICA_CONNECTION_STRING: 'AccountName=a;AccountKey=b',
-    TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://a',
+    TIDEMARK_CACHE_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+    TIDEMARK_REPLICA_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+    TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://a;UseDevelopmentEmulator=true',
     TIDEMARK_API_TENANT_ID: TENANT,
     TIDEMARK_API_AUDIENCE: AUDIENCE,
   };

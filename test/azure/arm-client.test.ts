@@ -3,6 +3,7 @@ import { ArmCompute } from '../../src/azure/arm-compute.ts';
 import { redact } from '../../src/azure/arm-errors.ts';
 import type { ArmHttpClient } from '../../src/azure/arm-client.ts';
 import { CLOUDS } from '../../src/azure/clouds.ts';
+import { typedCredential } from '../../src/azure/credentials.ts';
 import { openCompute } from '../../src/azure/open-compute.ts';
 import { type Environment, parseConfiguration } from '../../src/config.ts';
 import { openRuntime, requireCompute } from '../../src/runtime.ts';
@@ -12,11 +13,10 @@ import { QUICK, TOKEN } from './arm-support.ts';
 
 const ACCOUNT = '/subscriptions/s/resourceGroups/r/providers/Microsoft.Storage/storageAccounts/replica';
 const SUBSCRIPTION = '11111111-2222-3333-4444-555555555555';
-const STORAGE = 'DefaultEndpointsProtocol=https;AccountName=a;AccountKey=YQ==;EndpointSuffix=core.windows.net';
 const connections: Environment = {
-  TIDEMARK_CACHE_CONNECTION_STRING: STORAGE,
-  TIDEMARK_REPLICA_CONNECTION_STRING: STORAGE,
-  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://a/;SharedAccessKeyName=n;SharedAccessKey=k',
+  TIDEMARK_CACHE_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+  TIDEMARK_REPLICA_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://a/;UseDevelopmentEmulator=true',
 };
 const azure: Environment = {
   ...connections,
@@ -93,7 +93,10 @@ describe('clouds', () => {
           Object.assign(new Error(`no identity; tried eyJhbGciOi.eyJ.x`), { name: 'CredentialUnavailableError' }),
         ),
     };
-    const error = await expectCode(openCompute(compute, failing).findDisk('d', live), 'COMPUTE_REFUSED');
+    const error = await expectCode(
+      openCompute(compute, typedCredential(failing)).findDisk('d', live),
+      'SIGN_IN_FAILED',
+    );
     expect(error.message).not.toContain('eyJ');
   });
 });
@@ -127,6 +130,7 @@ describe('the configuration', () => {
       TIDEMARK_LOCATION: 'West Europe',
       TIDEMARK_REPLICA_ACCOUNT_ID: 'replica',
       TIDEMARK_ARM_ENDPOINT: 'http://127.0.0.1:1',
+      TIDEMARK_COMPUTE_IDENTITY_CLIENT_ID: 'me',
       TIDEMARK_MANAGED_IDENTITY_CLIENT_ID: 'me',
     };
     for (const [name, value] of Object.entries(wrong)) {

@@ -6,6 +6,7 @@ import { catalogContract } from '../contracts/catalog.contract.ts';
 import { copyStoreContract } from '../contracts/copy-store.contract.ts';
 import { logStoreContract } from '../contracts/log-store.contract.ts';
 import { seedStoreContract } from '../contracts/seed-store.contract.ts';
+import { surveyContract } from '../contracts/survey.contract.ts';
 import { useAccounts } from './accounts.ts';
 
 const accounts = useAccounts();
@@ -13,8 +14,8 @@ const storages: Storage[] = [];
 const servers: BlobAccount[] = [];
 const open = async (): Promise<Storage> => {
   const storage = connect({
-    cacheConnectionString: accounts().connectionString('cache'),
-    replicaConnectionString: accounts().connectionString('replica'),
+    cache: accounts().access('cache'),
+    replica: accounts().access('replica'),
   });
   storages.push(storage);
   return storage;
@@ -33,10 +34,11 @@ copyStoreContract('Azurite', open);
 copyStoreContract(
   'Azurite, on the server',
   async () => {
-    const account = new BlobAccount(accounts().connectionString('replica'));
+    const account = new BlobAccount(accounts().access('replica'));
     servers.push(account);
     return { seeds: (await open()).seeds, copies: new BlobCopyStore(account, { serverSideCopy: true }) };
   },
   { isIndependent: false },
 );
 catalogContract('Azurite', async () => (await open()).catalog);
+surveyContract('Azurite', open);

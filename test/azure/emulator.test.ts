@@ -14,8 +14,8 @@ let storage: Storage;
 beforeAll(async () => {
   proxy = await FaultyProxy.start(accounts().port);
   storage = connect({
-    cacheConnectionString: accounts().connectionString('cache', proxy.port),
-    replicaConnectionString: accounts().connectionString('replica', proxy.port),
+    cache: accounts().access('cache', proxy.port),
+    replica: accounts().access('replica', proxy.port),
   });
 });
 afterEach(() => proxy.reset());
@@ -189,8 +189,8 @@ describe('storage that others changed', () => {
   it('a seed that another owner created and wrote a moment ago is opened, not made again', async () => {
     const key = newKey();
     const other = connect({
-      cacheConnectionString: accounts().connectionString('cache'),
-      replicaConnectionString: accounts().connectionString('replica'),
+      cache: accounts().access('cache'),
+      replica: accounts().access('replica'),
     });
     const isCreation = (seen: SeenRequest): boolean => seen.headers['x-ms-blob-type'] === 'PageBlob';
     proxy.rule = async (seen): Promise<Fault> => {
@@ -259,5 +259,22 @@ describe('storage that others changed', () => {
     expect(await storage.catalog.create('a', Buffer.from('b'), live)).toBeDefined();
     await (await storage.seeds.open(key, SIZE, FOOTER, live)).putPages(0, pattern(1, 512), live);
     expect(await storage.logUpload.lastSequence(stream, live)).toBe(1);
+  });
+
+  it('of a container that is gone, and that the identity may not make, both are said; in one that is there it is not asked', async () => {
+    const headers = { 'x-ms-error-code': 'AuthorizationPermissionMismatch' };
+    const isMaking = (seen: SeenRequest): boolean => seen.method === 'PUT' && seen.url.includes('restype=container');
+    proxy.rule = (seen) => (isMaking(seen) ? { status: 403, headers } : 'pass');
+    const name = `${freshName('d')}.json`;
+    await storage.catalog.create(name, Buffer.from('a'), live);
+    expect(proxy.seen.filter(isMaking)).toEqual([]);
+    await raw('replica', 'catalog').delete();
+    const error = await expectCode(storage.catalog.create(name, Buffer.from('a'), live), 'ACCESS_DENIED');
+    expect(error.message).toMatch(
+      /^Create the container catalog, which is missing: 403 AuthorizationPermissionMismatch at .+; the identity lacks the role/,
+    );
+    expect(proxy.seen.filter(isMaking)).toHaveLength(1);
+    proxy.reset();
+    await storage.catalog.create(name, Buffer.from('a'), live);
   });
 });

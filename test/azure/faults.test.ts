@@ -30,8 +30,8 @@ const PATIENCE_MS = 20_000;
 
 const through = (port: number | undefined, deadlineMs: number, waiting: Waiting = hasty): Storage =>
   connect({
-    cacheConnectionString: accounts().connectionString('cache', port),
-    replicaConnectionString: accounts().connectionString('replica', port),
+    cache: accounts().access('cache', port),
+    replica: accounts().access('replica', port),
     times: { deadlineMs, maxTries: 4, firstDelayMs: 1, patienceMs: PATIENCE_MS },
     waiting,
   });
@@ -280,12 +280,12 @@ describe('a refusal', () => {
     expect(count(withComp('page'))).toBe(1);
   });
 
-  it('of the key says so without telling it', async () => {
+  it('of the key says so without telling it, and that a person is needed', async () => {
     const wrong = accounts()
       .connectionString('replica')
       .replace(/AccountKey=[^;]+/, 'AccountKey=d3Jvbmc=');
-    const denied = connect({ cacheConnectionString: wrong, replicaConnectionString: wrong });
-    const error = await expectCode(denied.catalog.read('a', live), 'STORAGE_UNAVAILABLE');
+    const denied = connect({ cache: { connectionString: wrong }, replica: { connectionString: wrong } });
+    const error = await expectCode(denied.catalog.read('a', live), 'ACCESS_DENIED');
     expect(error.message).toContain('403');
     expect(error.message).not.toContain('d3Jvbmc');
     denied.close();
@@ -364,7 +364,7 @@ describe('connections', () => {
     for (const bad of ['', 'AccountName=a;AccountKey=c2VjcmV0', 'c2VjcmV0']) {
       let error: unknown;
       try {
-        connect({ cacheConnectionString: bad, replicaConnectionString: bad });
+        connect({ cache: { connectionString: bad }, replica: { connectionString: bad } });
       } catch (thrown) {
         error = thrown;
       }

@@ -24,8 +24,8 @@ const CASES: [string, unknown, string, string][] = [
   ['no such blob', refusal(404, 'BlobNotFound'), 'final', 'BLOB_MISSING'],
   ['no such container', refusal(404, 'ContainerNotFound'), 'final', 'BLOB_MISSING'],
   ['a container that is being deleted', refusal(409, 'ContainerBeingDeleted'), 'final', 'STORAGE_UNAVAILABLE'],
-  ['a wrong key', refusal(403, 'AuthenticationFailed'), 'final', 'STORAGE_UNAVAILABLE'],
-  ['no identity', refusal(401, 'NoAuthenticationInformation'), 'final', 'STORAGE_UNAVAILABLE'],
+  ['a wrong key', refusal(403, 'AuthenticationFailed'), 'final', 'ACCESS_DENIED'],
+  ['no identity', refusal(401, 'NoAuthenticationInformation'), 'final', 'ACCESS_DENIED'],
   ['throttling', refusal(503, 'ServerBusy'), 'unprocessed', 'STORAGE_UNAVAILABLE'],
   ['too many requests', refusal(429, 'TooManyRequests'), 'unprocessed', 'STORAGE_UNAVAILABLE'],
   ['an internal error', refusal(500, 'InternalError'), 'unknown', 'STORAGE_UNAVAILABLE'],
@@ -55,5 +55,28 @@ describe('storage errors', () => {
     const error = new TidemarkError('LOG_TOO_LARGE', 'too large');
     expect(failureKind(error)).toBe('final');
     expect(storageError(error, 'Read a')).toBe(error);
+  });
+});
+
+describe('a refusal to let in', () => {
+  const denied = (errorCode: string): RestError => {
+    const error = refusal(403, errorCode);
+    const url = 'https://replica.blob.core.windows.net/catalog/groups/shop.json?sv=1&sig=c2VjcmV0';
+    Object.assign(error, { request: { url } });
+    return error;
+  };
+
+  it.each([
+    ['AuthorizationPermissionMismatch', 'the identity lacks the role Storage Blob Data Contributor there'],
+    ['AuthorizationFailure', 'the network rules of the account do not let this machine in'],
+    ['KeyBasedAuthenticationNotPermitted', 'the account takes no keys; sign in with an identity'],
+    [
+      'AuthenticationFailed',
+      'the token or key is not valid there: another tenant or audience, expired, or a clock that is wrong',
+    ],
+    ['AccountIsDisabled', 'the account does not take what was sent to sign in'],
+  ])('by %s says where and why, without the signature', (code, reason) => {
+    const { message } = storageError(denied(code), 'Read shop');
+    expect(message).toBe(`Read shop: 403 ${code} at replica.blob.core.windows.net/catalog; ${reason}`);
   });
 });

@@ -31,8 +31,8 @@ function hastyClock(): Waiting {
 
 function connectThrough(port: number | undefined): Storage {
   const storage = connect({
-    cacheConnectionString: accounts().connectionString('cache', port),
-    replicaConnectionString: accounts().connectionString('replica', port),
+    cache: accounts().access('cache', port),
+    replica: accounts().access('replica', port),
     waiting: hastyClock(),
     // Each sleep of one request makes time pass for all that wait beside it.
     times: { ...CALL_TIMES, patienceMs: 3_600_000 },

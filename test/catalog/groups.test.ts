@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Catalog } from '../../src/catalog/catalog.ts';
+import { updateDocument } from '../../src/catalog/documents.ts';
 import {
   disableGroup,
   getGroup,
+  groupDocumentSchema,
   holdsOf,
   listGroupDocuments,
   listGroups,
@@ -14,6 +16,7 @@ import {
   unpinPoint,
 } from '../../src/catalog/groups.ts';
 import { deletePolicy, setPolicy } from '../../src/catalog/policies.ts';
+import { catalogName } from '../../src/model/names.ts';
 import { MAX_DISK_BYTES, MIB } from '../../src/model/sizes.ts';
 import { HOUR_US } from '../../src/model/time.ts';
 import { contents, failure, interrupted, live, newCatalog, NOW_US, request } from './support.ts';
@@ -105,6 +108,15 @@ describe('protectGroup', () => {
     );
     await pauseGroup(catalog, 'shop', live());
     expect(await failure(protectGroup(catalog, request(), live()))).toContain('(paused)');
+  });
+
+  it('refuses a disabled group while something of its points is in Azure', async () => {
+    const catalog = await withShop();
+    await disableGroup(catalog, 'shop', keep, live());
+    const drill = { state: 'tested' as const, job: 'j', point: null, made: ['j'], since: '2026-11-23T04:00:00Z' };
+    const name = catalogName.group('shop');
+    await updateDocument(catalog, name, groupDocumentSchema, (group) => ({ ...group, drill }), live());
+    expect(await failure(protectGroup(catalog, request(), live()))).toContain('FAILOVER_STATE');
   });
 
   it('takes a lost answer to its own write for success', async () => {

@@ -53,7 +53,7 @@ export function listenerOptions(
   const reported: unknown[] = [];
   const random = (): number => 0.5;
   return {
-    queue: new ServiceBusCommandQueue(() => serviceBusClient(connectionString, 1000), 'commands'),
+    queue: new ServiceBusCommandQueue(() => serviceBusClient({ connectionString }, 1000), 'commands'),
     commands,
     runner: createJobRunner({ commands, sleep: (ms, until) => clock.sleep(ms, until), random, signal }),
     clock,

@@ -36,7 +36,12 @@ interface Finished {
 }
 
 function tidemark(...args: string[]): { child: ChildProcess; finished: Promise<Finished> } {
-  const env = { PATH: process.env['PATH'] ?? '', TMPDIR: temporary, TIDEMARK_HOME: home };
+  const env = {
+    PATH: process.env['PATH'] ?? '',
+    TMPDIR: temporary,
+    TIDEMARK_HOME: home,
+    NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache'), // where Node has it for all others
+  };
   const child = spawn(process.execPath, [BIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
   const finished = Promise.all([exit, text(child.stdout), text(child.stderr)]).then(([code, stdout, stderr]) => ({
@@ -57,7 +62,6 @@ function childrenOf(pid: number): number[] {
     .flatMap(([child = 0, parent]) => (parent === pid ? [child] : []));
 }
 
-/** Node's own cache lies in the temporary folder, too. */
 const leftBehind = async (): Promise<string[]> =>
   (await readdir(temporary)).filter((name) => name.startsWith('tidemark-'));
 

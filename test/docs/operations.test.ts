@@ -68,9 +68,9 @@ describe('docs/operations.md', () => {
 
   it('names the defaults that the configuration has', () => {
     const connections = {
-      TIDEMARK_CACHE_CONNECTION_STRING: 'AccountName=a;AccountKey=b',
-      TIDEMARK_REPLICA_CONNECTION_STRING: 'AccountName=a;AccountKey=b',
-      TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://a',
+      TIDEMARK_CACHE_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+      TIDEMARK_REPLICA_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+      TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://a;UseDevelopmentEmulator=true',
     };
     const { worker, monitoringTopic, home } = parseConfiguration(connections);
     const fallbackOf = (name: string): string | undefined =>

@@ -10,7 +10,7 @@ import { useStack } from '../support/stack.ts';
 import { download, overwrite, RawStorage, segmentPath } from '../support/storage.ts';
 import { SYNTHETIC_DISK_BYTES, writeSyntheticTrace } from '../support/synthetic-trace.ts';
 import { TraceReplay } from '../support/trace-oracle.ts';
-import { verifyPoints } from './verify-points.ts';
+import { exportNewest, verifyPoints } from './verify-points.ts';
 
 const stack = useStack();
 const operator = new Operator(() => stack.environment);
@@ -155,19 +155,16 @@ async function protect(group: string): Promise<void> {
 /** Points of the trace's 40 seconds, of those before the damaged segment, and of the first 18. */
 const POINTS = { whole: 8 + 4, beforeBad: 4 + 2, before18: 3 + 2 } as const;
 
-/** Lists, exports and compares all points of the shipment through trace time `untilUs`. */
-async function verify(
-  group: string,
-  points: number,
-  part: { untilUs?: number; exports?: 'newest' } = {},
-): Promise<void> {
-  const { untilUs, exports = 'all' } = part;
+/** Lists and compares the points of the shipment through trace time `untilUs`: every byte of all, or of the newest only. */
+async function verify(group: string, points: number, part: { untilUs?: number; only?: 'newest' } = {}): Promise<void> {
+  const { untilUs, only } = part;
   const replays = [0, 1].map((disk) => new TraceReplay(dir, disk));
   const shipment = { dir, startUs: START_US, stretch: STRETCH, ...(untilUs !== undefined && { untilUs }) };
   const disks = replays.map((replay, disk) => ({ machine: 'web', disk: `disk${disk}`, replay }));
   const expected = expectedPoints(shipment, replays, 'boundaries');
   expect(expected).toHaveLength(points);
-  await verifyPoints({ operator, storage, group, disks, expected, exports, folder: stack.home });
+  const depthOf = exportNewest(only === 'newest' ? 'list' : 'snapshot');
+  await verifyPoints({ operator, storage, group, disks, expected, depthOf, folder: stack.home });
 }
 
 /** SHA-256 of a disk after every entry before trace time `seconds`. */
@@ -237,7 +234,7 @@ describe('a worker of many groups', () => {
     });
 
     it('keeps the points and the log', async () => {
-      await verify(group, POINTS.beforeBad, { untilUs: BAD_SECONDS * 1e6, exports: 'newest' });
+      await verify(group, POINTS.beforeBad, { untilUs: BAD_SECONDS * 1e6, only: 'newest' });
       const left = await storage.segments(`${group}/web/disk1`);
       const isThere = (sequence: number) => left.includes(pathOf(group, sequence));
       expect([BAD, BAD + 1, LAST].map(isThere)).toEqual([group !== 'gap', true, true]);

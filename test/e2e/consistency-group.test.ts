@@ -6,10 +6,11 @@ import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { Operator } from '../support/cli.ts';
 import { endUsOf, expectedPoints, isoOf, usOf } from '../support/point-oracle.ts';
+import { isFullRun } from '../support/extent.ts';
 import { useStack } from '../support/stack.ts';
 import { RawStorage } from '../support/storage.ts';
 import { tracePath, TraceReplay } from '../support/trace-oracle.ts';
-import { verifyPoints } from './verify-points.ts';
+import { exportSome, verifyPoints } from './verify-points.ts';
 
 const stack = useStack();
 const operator = new Operator(() => stack.environment);
@@ -59,6 +60,7 @@ it('has crash points at crash marks and app points at app marks, and none on fiv
     group: 'duo',
     disks: replays.map((replay, index) => ({ machine: ['a', 'b'][index] ?? '', disk: 'data', replay })),
     expected,
+    ...(!isFullRun && { depthOf: exportSome }),
     folder: stack.home,
   });
 }, 120_000);

@@ -1,26 +1,30 @@
 /** The same log and policy give the same points, however often and in which steps workers come by. */
 import { createHash } from 'node:crypto';
-import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { Operator } from '../support/cli.ts';
+import { extent, isFullRun } from '../support/extent.ts';
 import { useStack } from '../support/stack.ts';
 import { download, overwrite, RawStorage } from '../support/storage.ts';
-import { tracePath } from '../support/trace-oracle.ts';
+import { writeSyntheticTrace } from '../support/synthetic-trace.ts';
+import { sha256, tracePath } from '../support/trace-oracle.ts';
 
 const stack = useStack();
 const operator = new Operator(() => stack.environment);
 const DISKS = ['disk0', 'disk1'];
+/** The recorded trace has the same shape and takes long; `traces.test.ts` drains it as well. */
+const DISK_MIB = extent({ quick: [2, 2], full: [96, 64] });
 const GROUP = 'pure';
-const protect = ['group', 'protect', GROUP, '--policy', 'p', '--machine', 'web', '--disk', 'disk0=96MiB'];
+const disks = DISKS.flatMap((disk, index) => ['--disk', `${disk}=${DISK_MIB[index]}MiB`]);
+const protect = ['group', 'protect', GROUP, '--policy', 'p', '--machine', 'web', ...disks];
 const work = ['worker', 'run', '--once', '--group', GROUP];
 /** Segments that become visible between two workers. */
 const STEPS = [1, 9, 2, 15, 3, 1];
 
 interface Manifest extends Record<string, unknown> {
   readonly point: string;
-  readonly disks: readonly Record<string, unknown>[];
+  readonly disks: readonly (Record<string, unknown> & { readonly disk: string; readonly snapshot: string })[];
 }
 
 /** Everything about the points that must not depend on how they came to be: manifests, changed bytes, contents. */
@@ -31,14 +35,9 @@ async function results(storage: RawStorage): Promise<unknown[]> {
     // When a point was made or looked at, and by whom, is no part of it.
     const { created: _, changesSha256: __, verified: ___, disks, ...rest } = manifest;
     const hashes = [];
-    for (const disk of DISKS) {
-      const file = join(stack.home, 'pure.img');
-      await operator.ok('point', 'export', GROUP, id, '--disk', disk, '--out', file);
-      hashes.push(
-        createHash('sha256')
-          .update(await readFile(file))
-          .digest('hex'),
-      );
+    for (const { disk, snapshot } of disks) {
+      const bytes = await storage.seed(`${GROUP}/web/${disk}`).withSnapshot(snapshot).downloadToBuffer();
+      hashes.push(sha256(bytes));
     }
     const changes = await download(storage.catalog.getBlobClient(`points/${GROUP}/${id}.changes`));
     const places = disks.map((disk) => ({ ...disk, snapshot: undefined }));
@@ -49,7 +48,9 @@ async function results(storage: RawStorage): Promise<unknown[]> {
 
 /** A digest of the sectors that a changes list names; where it cuts extents depends on the windows. */
 function changedSectors(blob: Buffer): string {
-  const sectors = new Map(DISKS.map((disk) => [`web/${disk}`, Buffer.alloc((96 * 1024 * 1024) / 512)]));
+  const sectors = new Map(
+    DISKS.map((disk) => [`web/${disk}`, Buffer.alloc((Math.max(...DISK_MIB) * 1024 * 1024) / 512)]),
+  );
   for (const line of zstdDecompressSync(blob).toString('utf8').trimEnd().split('\n').slice(1)) {
     const [label = '', offset, length] = line.split(' ');
     sectors.get(label)?.fill(1, Number(offset) / 512, (Number(offset) + Number(length)) / 512);
@@ -69,13 +70,14 @@ async function forget(storage: RawStorage): Promise<void> {
 
 it('makes the same points from one late worker and from a row of short-lived ones', async () => {
   const storage = new RawStorage(stack.environment);
+  const trace = isFullRun ? tracePath('t4-two-disks') : await writeSyntheticTrace(join(stack.home, 'trace'));
   const setUp = async (): Promise<void> => {
     await operator.ok('policy', 'set', 'p', '--app-consistent-hours', '1');
-    await operator.ok(...protect, '--disk', 'disk1=64MiB');
+    await operator.ok(...protect);
   };
   await setUp();
   const times = ['--start', '2026-11-20T04:02:30Z', '--stretch', '60', '--until', '18', '--segment-seconds', '30'];
-  await operator.ok('source', 'ship', GROUP, '--trace', tracePath('t4-two-disks'), ...times);
+  await operator.ok('source', 'ship', GROUP, '--trace', trace, ...times);
   const names = (await Promise.all(DISKS.map((disk) => storage.segments(`${GROUP}/web/${disk}`)))).flat();
   const log = await Promise.all(
     names.map(async (name) => [name, await download(storage.logs.getBlobClient(name))] as const),
@@ -98,5 +100,4 @@ it('makes the same points from one late worker and from a row of short-lived one
   }
   expect(workers).toBeGreaterThan(12);
   expect(await results(storage)).toEqual(late);
-  await rm(join(stack.home, 'pure.img'));
 }, 120_000);

@@ -1,11 +1,12 @@
 /** Each bundled trace from its first write to its exported points, while a worker drains what is already shipped. */
 import { expect, it } from 'vitest';
 import { Operator } from '../support/cli.ts';
+import { isFullRun } from '../support/extent.ts';
 import { endUsOf, expectedPoints, isoOf, usOf, type Shipment } from '../support/point-oracle.ts';
 import { useStack } from '../support/stack.ts';
 import { RawStorage } from '../support/storage.ts';
 import { expectations, traceEnd, type TraceName, tracePath, TraceReplay } from '../support/trace-oracle.ts';
-import { verifyPoints } from './verify-points.ts';
+import { exportSome, verifyPoints } from './verify-points.ts';
 
 const stack = useStack();
 const operator = new Operator(() => stack.environment);
@@ -97,6 +98,7 @@ it.each(CASES.map((one) => [one.trace, one.where, one] as const))(
       group,
       disks: replays.map((replay, disk) => ({ machine: 'web', disk: `disk${disk}`, replay })),
       expected: expectedPoints(shipment, replays, 'boundaries'),
+      ...(!isFullRun && { depthOf: exportSome }),
       folder: stack.home,
     });
   },

@@ -1,4 +1,4 @@
-/** Compares every point of a group with the plain replay of its trace, byte for byte. */
+/** Compares the points of a group with the plain replay of its trace, byte for byte. */
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -96,6 +96,26 @@ function expectChanges(extents: readonly Extent[], touched: Uint8Array, image: B
   expect(Buffer.from(listed).equals(touched), 'the changes list names the sectors that were written').toBe(true);
 }
 
+/**
+ * How closely a point is looked at. `list`: that it is listed; `changes`: its row, manifest and changes list as well; `snapshot`: and
+ * every byte, of small disks read whole from storage; `export`: and every byte, by the command that exports it.
+ */
+export type Depth = 'list' | 'changes' | 'snapshot' | 'export';
+type DepthOf = (index: number, points: readonly ExpectedPoint[]) => Depth;
+
+/** The newest point is exported, the others are looked at as `depth` says. */
+export const exportNewest =
+  (depth: Depth): DepthOf =>
+  (index, points) =>
+    index === points.length - 1 ? 'export' : depth;
+
+/** Exports the oldest and the newest point and the middle one of those at marks. */
+export const exportSome: DepthOf = (index, points) => {
+  const marks = points.filter(({ mark }) => mark !== null);
+  const isMiddle = points[index] === marks[marks.length >> 1];
+  return index === 0 || index === points.length - 1 || isMiddle ? 'export' : 'changes';
+};
+
 export interface VerifyOptions {
   readonly operator: Operator;
   readonly storage: RawStorage;
@@ -103,23 +123,24 @@ export interface VerifyOptions {
   /** In the order of the trace's disks. */
   readonly disks: readonly PlayedDisk[];
   readonly expected: readonly ExpectedPoint[];
-  /** Which points are exported and compared; of the others only the list is looked at. */
-  readonly exports?: 'all' | 'newest';
+  /** How closely each point is looked at; every one is exported when left out. */
+  readonly depthOf?: DepthOf;
   /** Folder for exported files. */
   readonly folder: string;
 }
 
-/** Lists the points, then exports every disk of every point and compares it with the replay. */
+/** Lists the points, then compares every disk of every point with the replay. */
 export async function verifyPoints(options: VerifyOptions): Promise<ListedPoint[]> {
-  const { operator, group, expected } = options;
+  const { operator, group, expected, depthOf = () => 'export' } = options;
   const listed = await operator.json<ListedPoint[]>('point', 'list', group);
   expect(listed.map(({ id }) => id)).toEqual(expected.map(({ id }) => id));
   let previous: string | null = null;
   for (const [index, point] of expected.entries()) {
     const row = listed[index];
     if (row === undefined) throw new Error('the lists have one length');
-    if (options.exports === 'newest' && index < expected.length - 1) moveTo(point, options.disks);
-    else await verifyPoint(options, point, row, previous);
+    const depth = depthOf(index, expected);
+    if (depth === 'list') moveTo(point, options.disks);
+    else await verifyPoint({ ...options, depth, previous }, point, row);
     previous = point.id;
   }
   return listed;
@@ -134,16 +155,50 @@ function moveTo({ cuts }: ExpectedPoint, disks: readonly PlayedDisk[]): Uint8Arr
   });
 }
 
+interface ManifestDisk {
+  readonly machine: string;
+  readonly disk: string;
+  readonly snapshot: string;
+}
+
+/** Compares the bytes of one disk of a point, and those of the replay with the hash that the recorder has noted at a mark. */
+async function verifyDisk(
+  options: VerifyOptions & { readonly depth: Depth },
+  id: string,
+  part: PlayedDisk & { readonly snapshot: string; readonly recorded: string | undefined },
+): Promise<void> {
+  const { operator, storage, group, folder, depth } = options;
+  const { machine, disk, replay, snapshot, recorded } = part;
+  let hash: string | undefined;
+  let differsAt = -1;
+  if (depth === 'export') {
+    const file = join(folder, `${group}-${machine}-${disk}.img`);
+    await operator.ok('point', 'export', group, id, '--disk', `${machine}/${disk}`, '--out', file);
+    const exported = recorded === undefined ? undefined : createHash('sha256');
+    differsAt = firstDifference(file, replay.image, exported);
+    hash = exported?.digest('hex');
+    rmSync(file);
+  } else {
+    if (depth === 'snapshot') {
+      const blob = storage.seed(`${group}/${machine}/${disk}`).withSnapshot(snapshot);
+      const bytes = await blob.downloadToBuffer(0, replay.image.length);
+      if (!bytes.equals(replay.image)) differsAt = bytes.findIndex((byte, index) => byte !== replay.image[index]);
+    }
+    hash = recorded === undefined ? undefined : replay.sha256();
+  }
+  expect({ point: id, disk, differsAt }).toEqual({ point: id, disk, differsAt: -1 });
+  expect(hash).toBe(recorded);
+}
+
 async function verifyPoint(
-  options: VerifyOptions,
+  options: VerifyOptions & { readonly depth: Depth; readonly previous: string | null },
   point: ExpectedPoint,
   row: ListedPoint,
-  previous: string | null,
 ): Promise<void> {
-  const { operator, storage, group, disks, folder } = options;
+  const { operator, storage, group, disks, previous } = options;
   const changesBlob = storage.catalog.getBlobClient(`points/${group}/${point.id}.changes`);
   const [shown, changes] = await Promise.all([
-    operator.json<{ manifest: Record<string, unknown> }>('point', 'show', group, point.id),
+    operator.json<{ manifest: { disks: readonly ManifestDisk[] } }>('point', 'show', group, point.id),
     download(changesBlob).then(readChanges),
   ]);
   expect(shown.manifest).toMatchObject({ point: point.id, mark: point.mark, previousPoint: previous });
@@ -151,21 +206,12 @@ async function verifyPoint(
   const touchedSectors = moveTo(point, disks);
   for (const [index, { machine, disk, replay }] of disks.entries()) {
     const touched = touchedSectors[index] ?? new Uint8Array();
-    const file = join(folder, `${group}-${index}.img`);
-    await operator.ok('point', 'export', group, point.id, '--disk', `${machine}/${disk}`, '--out', file);
-    const recorded = point.recorded[index];
-    const hash = recorded === undefined ? undefined : createHash('sha256');
-    expect({ point: point.id, disk, differsAt: firstDifference(file, replay.image, hash) }).toEqual({
-      point: point.id,
-      disk,
-      differsAt: -1,
-    });
-    if (recorded !== undefined) expect(hash?.digest('hex')).toBe(recorded);
+    const snapshot = shown.manifest.disks.find((one) => one.machine === machine && one.disk === disk)?.snapshot ?? '';
+    await verifyDisk(options, point.id, { machine, disk, replay, snapshot, recorded: point.recorded[index] });
     expectChanges(changes.get(`${machine}/${disk}`) ?? [], touched, replay.image);
     let changedBytes = 0;
     for (const sector of touched) changedBytes += sector * 512;
     rows.push({ machine, disk, sizeBytes: replay.image.length, changedBytes });
-    rmSync(file);
   }
   expect(row).toEqual({
     id: point.id,

@@ -47,8 +47,8 @@ function watch(clock: Clock, beats: number) {
 }
 
 async function scheduling(connectionString: string, clock: Clock) {
-  const queue = openWorkQueue(connectionString, 'commands');
-  const events = openCacheEventQueue(connectionString, 'cache-events');
+  const queue = openWorkQueue({ connectionString }, 'commands');
+  const events = openCacheEventQueue({ connectionString }, 'cache-events');
   onTestFinished(async () => {
     await Promise.all([queue.close(), events.close()]);
   });

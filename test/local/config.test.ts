@@ -17,11 +17,9 @@ const file = (name: string, content: string | Buffer): string => {
 const config = readStackConfig();
 const local = stackEnvironment(config, stackPorts(config, 21_000), folder);
 const azure: Environment = {
-  TIDEMARK_CACHE_CONNECTION_STRING:
-    'DefaultEndpointsProtocol=https;AccountName=cache;AccountKey=a2V5;EndpointSuffix=core.windows.net',
-  TIDEMARK_REPLICA_CONNECTION_STRING: 'BlobEndpoint=https://replica.blob.core.windows.net;SharedAccessSignature=sv=x',
-  TIDEMARK_SERVICE_BUS_CONNECTION_STRING:
-    'Endpoint=sb://ns.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey=k',
+  TIDEMARK_CACHE_ACCOUNT_URL: 'https://cache.blob.core.windows.net',
+  TIDEMARK_REPLICA_ACCOUNT_URL: 'https://replica.blob.core.windows.net/',
+  TIDEMARK_SERVICE_BUS_NAMESPACE: 'tidemark-ns',
 };
 
 const failure = (environment: Environment): { code: string; message: string } => {
@@ -37,12 +35,15 @@ const failure = (environment: Environment): { code: string; message: string } =>
 describe('configuration', () => {
   it('has defaults for all but the connections', () => {
     expect(parseConfiguration(local)).toEqual({
-      cacheConnectionString: local['TIDEMARK_CACHE_CONNECTION_STRING'],
-      replicaConnectionString: local['TIDEMARK_REPLICA_CONNECTION_STRING'],
-      serviceBusConnectionString: local['TIDEMARK_SERVICE_BUS_CONNECTION_STRING'],
+      cache: { connectionString: local['TIDEMARK_CACHE_CONNECTION_STRING'] },
+      replica: { connectionString: local['TIDEMARK_REPLICA_CONNECTION_STRING'] },
+      serviceBus: { connectionString: local['TIDEMARK_SERVICE_BUS_CONNECTION_STRING'] },
+      identity: { cloud: 'AzureCloud' },
       monitoringTopic: 'monitoring',
       commandQueue: 'commands',
       replyQueue: 'replies',
+      cacheEventsQueue: 'cache-events',
+      cyclePeriodMs: 2000,
       api: {},
       home: '.tidemark',
       isLocal: true,
@@ -55,7 +56,13 @@ describe('configuration', () => {
         location: 'westeurope',
         replicaAccountId: local['TIDEMARK_REPLICA_ACCOUNT_ID'],
       },
-      worker: { payloadBudgetBytes: 268_435_456, requestsPerDisk: 4, requestsPerAccount: 8, limitPageBlobRates: false },
+      worker: {
+        payloadBudgetBytes: 268_435_456,
+        requestsPerDisk: 4,
+        requestsPerAccount: 8,
+        groupsAtOnce: 4,
+        limitPageBlobRates: false,
+      },
     });
   });
 
@@ -84,10 +91,10 @@ describe('configuration', () => {
   it('says what is missing', () => {
     expect(failure({ TIDEMARK_HOME: folder })).toEqual({
       code: 'CONFIG_MISSING',
-      message: `no TIDEMARK_*_CONNECTION_STRING is set and no local stack runs in ${folder}`,
+      message: `no TIDEMARK_*_ACCOUNT_URL is set and no local stack runs in ${folder}`,
     });
-    const partly = failure({ ...azure, TIDEMARK_CACHE_CONNECTION_STRING: '' });
-    expect(partly).toEqual({ code: 'CONFIG_MISSING', message: 'TIDEMARK_CACHE_CONNECTION_STRING not set' });
+    const partly = failure({ ...azure, TIDEMARK_CACHE_ACCOUNT_URL: '' });
+    expect(partly).toEqual({ code: 'CONFIG_MISSING', message: 'TIDEMARK_CACHE_ACCOUNT_URL not set' });
   });
 
   it.each([

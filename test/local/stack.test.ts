@@ -72,9 +72,9 @@ describe('a running stack', () => {
   it('is what a configuration without connection strings means', () => {
     const configuration = parseConfiguration({ TIDEMARK_HOME: stack.home });
     expect(configuration).toMatchObject({
-      cacheConnectionString: stack.environment['TIDEMARK_CACHE_CONNECTION_STRING'],
-      replicaConnectionString: stack.environment['TIDEMARK_REPLICA_CONNECTION_STRING'],
-      serviceBusConnectionString: stack.environment['TIDEMARK_SERVICE_BUS_CONNECTION_STRING'],
+      cache: { connectionString: stack.environment['TIDEMARK_CACHE_CONNECTION_STRING'] },
+      replica: { connectionString: stack.environment['TIDEMARK_REPLICA_CONNECTION_STRING'] },
+      serviceBus: { connectionString: stack.environment['TIDEMARK_SERVICE_BUS_CONNECTION_STRING'] },
       isLocal: true,
       worker: { limitPageBlobRates: false },
     });

@@ -1,10 +1,12 @@
 import { MemoryCompute } from '../../src/memory/memory-compute.ts';
 import { createMemoryStorage } from '../../src/memory/memory-storage.ts';
+import { MemorySurvey } from '../../src/memory/memory-survey.ts';
 import { catalogContract } from '../contracts/catalog.contract.ts';
 import { computeContract } from '../contracts/compute.contract.ts';
 import { copyStoreContract } from '../contracts/copy-store.contract.ts';
 import { logStoreContract } from '../contracts/log-store.contract.ts';
 import { seedStoreContract } from '../contracts/seed-store.contract.ts';
+import { surveyContract } from '../contracts/survey.contract.ts';
 
 logStoreContract('memory', async () => {
   const { logStore, logUpload } = createMemoryStorage();
@@ -13,6 +15,10 @@ logStoreContract('memory', async () => {
 seedStoreContract('memory', async () => createMemoryStorage().seeds);
 copyStoreContract('memory', async () => createMemoryStorage());
 catalogContract('memory', async () => createMemoryStorage().catalog);
+surveyContract('memory', async () => {
+  const storage = createMemoryStorage();
+  return { ...storage, survey: new MemorySurvey(storage) };
+});
 
 computeContract('memory', async () => {
   const sources = new Map<string, Buffer>();

@@ -10,9 +10,10 @@ import { pointCreated, progressOf, T0_US } from './arbitrary-events.ts';
 
 const NEVER = new AbortController().signal;
 const LOCAL = {
-  TIDEMARK_CACHE_CONNECTION_STRING: 'AccountName=cache;AccountKey=a2V5',
-  TIDEMARK_REPLICA_CONNECTION_STRING: 'AccountName=replica;AccountKey=a2V5',
-  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=k;SharedAccessKey=a2V5',
+  TIDEMARK_CACHE_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+  TIDEMARK_REPLICA_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+  TIDEMARK_SERVICE_BUS_CONNECTION_STRING:
+    'Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=k;SharedAccessKey=a2V5;UseDevelopmentEmulator=true',
 };
 
 function messagesOf(group: string, atUs: number): readonly OutgoingMessage[] {

@@ -1,6 +1,7 @@
 /** The main job on a recorded trace while everything around it dies: source, worker, connections, broker. */
 import { setTimeout as limit } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
+import { extent } from '../support/extent.ts';
 import { tracePath } from '../support/trace-oracle.ts';
 import { Child } from './child.ts';
 import { Protected } from './protected.ts';
@@ -10,10 +11,12 @@ import { type Chances, TcpProxy } from './tcp-proxy.ts';
 const services = useServices();
 const SEED = Number(process.env['TIDEMARK_KILLS_SEED'] ?? Date.now() % 2 ** 31);
 const CHANCES: Chances = { cut: 0.002, truncate: 0.002, delay: 0.02 };
-const SOURCE_KILLS = 3;
-const WORKER_KILLS = 6;
+const SOURCE_KILLS = extent({ quick: 2, full: 3 });
+const WORKER_KILLS = extent({ quick: 4, full: 6 });
 /** After this one the broker is killed as well. */
-const BROKER_KILL = 3;
+const BROKER_KILL = extent({ quick: 2, full: 3 });
+/** Many small segments: more moments to die at. */
+const SEGMENT_SECONDS = 20;
 /** Bound of one life, should the traffic it is to die at never come. */
 const LIFE_LIMIT_MS = 20_000;
 const MAX_ATTEMPTS = 12;
@@ -50,7 +53,7 @@ interface Message {
 it(`kills everything but storage, seed ${SEED}`, async () => {
   const random = randomFrom(SEED);
   const between = (least: number, most: number): number => least + Math.floor(random() * (most - least));
-  const web = await Protected.create(services(), 'killed', tracePath('t4-two-disks'));
+  const web = await Protected.create(services(), 'killed', tracePath('t4-two-disks'), SEGMENT_SECONDS);
   const { blob, broker } = services().ports;
   const [toSource, toWorker, toBroker] = await Promise.all([blob, blob, broker].map((port) => openProxy(port, random)));
   if (toSource === undefined || toWorker === undefined || toBroker === undefined) throw new Error('three proxies');

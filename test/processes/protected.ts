@@ -1,12 +1,16 @@
 /** A protected machine that a recorded trace plays, and what must come of it. */
 import { expect } from 'vitest';
 import type { PointSummary } from '../../src/points/manifest.ts';
-import { verifyPoints } from '../e2e/verify-points.ts';
+import { exportNewest, exportSome, verifyPoints } from '../e2e/verify-points.ts';
 import { Operator } from '../support/cli.ts';
+import { isFullRun } from '../support/extent.ts';
 import { expectedPoints, isoOf, type Shipment, usOf } from '../support/point-oracle.ts';
 import { download, RawStorage } from '../support/storage.ts';
 import { expectations, TraceReplay } from '../support/trace-oracle.ts';
 import type { Services } from './services.ts';
+
+/** Disks up to this size are read whole, with one request; an export needs one for each range. */
+const WHOLE_READ_BYTES = 4 * 1024 * 1024;
 
 export interface Status {
   readonly state: string;
@@ -26,20 +30,22 @@ export class Protected {
   readonly disks: readonly string[];
   readonly #home: string;
   readonly #shipment: Shipment;
+  readonly #segmentSeconds: number;
 
-  private constructor(services: Services, group: string, dir: string) {
+  private constructor(services: Services, group: string, dir: string, segmentSeconds: number) {
     const environment = services.environment();
     this.group = group;
     this.operator = new Operator(() => environment);
     this.storage = new RawStorage(environment);
     this.#home = services.home;
+    this.#segmentSeconds = segmentSeconds;
     this.#shipment = { dir, startUs: usOf('2026-11-20T04:02:00Z'), stretch: 60 };
     this.disks = expectations(this.#shipment.dir).disk_size.map((_, disk) => `${group}/web/disk${disk}`);
   }
 
-  /** `dir`: a trace folder with its expect.json. */
-  static async create(services: Services, group: string, dir: string): Promise<Protected> {
-    const made = new Protected(services, group, dir);
+  /** `dir`: a trace folder with its expect.json. `segmentSeconds`: source time in a segment; points are five minutes apart. */
+  static async create(services: Services, group: string, dir: string, segmentSeconds = 60): Promise<Protected> {
+    const made = new Protected(services, group, dir, segmentSeconds);
     await made.operator.ok('policy', 'set', 'p', '--app-consistent-hours', '1');
     const sizes = expectations(made.#shipment.dir).disk_size;
     const disks = sizes.flatMap((sizeBytes, disk) => ['--disk', `disk${disk}=${sizeBytes}`]);
@@ -51,8 +57,9 @@ export class Protected {
   ship(untilSeconds?: string): string[] {
     const { dir, startUs, stretch } = this.#shipment;
     const until = untilSeconds === undefined ? [] : ['--until', untilSeconds];
-    const times = ['--start', isoOf(startUs), '--stretch', String(stretch), '--segment-seconds', '20'];
-    return ['source', 'ship', this.group, '--trace', dir, ...times, ...until];
+    const times = ['--start', isoOf(startUs), '--stretch', String(stretch)];
+    const segments = ['--segment-seconds', String(this.#segmentSeconds)];
+    return ['source', 'ship', this.group, '--trace', dir, ...times, ...segments, ...until];
   }
 
   work(...more: string[]): string[] {
@@ -115,15 +122,17 @@ export class Protected {
     return expectedPoints(this.#shipment, this.#replays, 'boundaries').map(({ id }) => id);
   }
 
-  /** The whole list of points, every byte of every one, and no snapshot that belongs to none. */
+  /** The whole list of points, every byte of every one (of a large disk: of some), and no snapshot that belongs to none. */
   async requireAllRight(): Promise<void> {
     const replays = this.#replays;
+    const isSmall = replays.every(({ image }) => image.length <= WHOLE_READ_BYTES);
     await verifyPoints({
       operator: this.operator,
       storage: this.storage,
       group: this.group,
       disks: replays.map((replay, disk) => ({ machine: 'web', disk: `disk${disk}`, replay })),
       expected: expectedPoints(this.#shipment, replays, 'boundaries'),
+      ...(!isFullRun && { depthOf: isSmall ? exportNewest('snapshot') : exportSome }),
       folder: this.#home,
     });
     const { exist, named } = await this.snapshots();

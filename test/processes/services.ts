@@ -1,5 +1,6 @@
 /** Azurite and the broker as single processes, so that a test can end either of them in any way and start it again. */
-import { copyFile, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BlobServiceClient } from '@azure/storage-blob';
@@ -7,34 +8,49 @@ import { afterAll, beforeAll, vi } from 'vitest';
 import { TidemarkError } from '../../src/errors.ts';
 import { isPortFree } from '../../src/local/probes.ts';
 import { type Service, startService } from '../../src/local/service.ts';
-import { readStackConfig, stackEnvironment, type StackPorts, stackPorts } from '../../src/local/stack-config.ts';
+import {
+  PROJECT_ROOT,
+  readStackConfig,
+  type StackConfig,
+  stackEnvironment,
+  type StackPorts,
+  stackPorts,
+} from '../../src/local/stack-config.ts';
 import { serviceDefinitions } from '../../src/local/stack.ts';
 import { onFreePorts } from '../support/stack.ts';
 
 export type ServiceName = 'azurite' | 'broker';
 
 const config = readStackConfig();
-/** Azurite saves its index every five seconds when something has changed. */
-const SAVE_BOUND = { timeout: 20_000, interval: 10 };
+/** Azurite saves each index file every five seconds when something in it has changed. */
+const SAVE_BOUND = { timeout: 20_000, interval: 50 };
 
 export class Services {
   readonly home: string;
   readonly ports: StackPorts;
+  readonly #config: StackConfig;
   readonly #running = new Map<string, Service>();
 
-  private constructor(home: string, ports: StackPorts) {
+  private constructor(home: string, ports: StackPorts, brokerConfig: string) {
     this.home = home;
     this.ports = ports;
+    this.#config = { ...config, brokerConfig };
   }
 
-  static async start(): Promise<Services> {
+  /** `lockDuration` of the broker's entities, ISO 8601, instead of that of `infra/service-bus/Config.json`. */
+  static async start({ lockDuration }: { readonly lockDuration?: string } = {}): Promise<Services> {
     const home = await mkdtemp(join(tmpdir(), 'tidemark-processes-'));
+    const brokerConfig = lockDuration === undefined ? config.brokerConfig : join(home, 'Config.json');
+    if (lockDuration !== undefined) {
+      const text = await readFile(join(PROJECT_ROOT, config.brokerConfig), 'utf8');
+      await writeFile(brokerConfig, text.replaceAll('"PT1M"', JSON.stringify(lockDuration)));
+    }
     return onFreePorts(async (portBase) => {
       const ports = stackPorts(config, portBase);
       for (const port of [ports.blob, ports.broker]) {
         if (!(await isPortFree(port))) throw new TidemarkError('LOCAL_PORT_TAKEN', `port ${port} is taken`);
       }
-      const services = new Services(home, ports);
+      const services = new Services(home, ports, brokerConfig);
       await Promise.all([services.start('azurite'), services.start('broker')]);
       return services;
     });
@@ -46,7 +62,7 @@ export class Services {
   }
 
   async start(name: ServiceName): Promise<void> {
-    const definition = serviceDefinitions(this.home, config, this.ports).find((one) => one.name === name);
+    const definition = serviceDefinitions(this.home, this.#config, this.ports).find((one) => one.name === name);
     if (definition === undefined) throw new Error(`there is no service ${name}`);
     const service = await startService(definition);
     this.#running.set(name, service);
@@ -74,22 +90,33 @@ export class Services {
     );
   }
 
-  async #touch(): Promise<void> {
+  /** Changes both index files: that of the blobs, and that of the extents with their bytes. @returns what the blobs' one then holds */
+  async #touch(): Promise<string> {
     const connection = this.environment()['TIDEMARK_CACHE_CONNECTION_STRING'] ?? '';
     const container = BlobServiceClient.fromConnectionString(connection).getContainerClient('touched');
     await container.createIfNotExists();
-    await container.setMetadata({ at: String(Date.now()) });
+    const name = `touched-${randomUUID()}`;
+    await container.getBlockBlobClient(name).upload('x', 1);
+    return name;
   }
 
-  /** Waits until Azurite has saved all its index files, and keeps copies. Nothing may change meanwhile. */
+  /**
+   * Waits until Azurite has saved all its index files, and keeps copies. Nothing may change meanwhile. The two are saved at times of
+   * their own, and a saving that was under way holds an earlier state; so it is what they hold that tells.
+   */
   async keepIndex(): Promise<void> {
     const atMs = Date.now();
-    await this.#touch(); // only a changed index is saved
-    const [blobs = ''] = (await this.#indexFiles()).filter((file) => file.endsWith('db_blob__.json'));
+    const name = await this.#touch();
+    const files = await this.#indexFiles();
     await vi.waitFor(async () => {
-      if ((await stat(blobs)).mtimeMs <= atMs) throw new Error('the index was not saved yet');
+      const contents = await Promise.all(files.map((file) => readFile(file, 'utf8')));
+      const newestMs = contents.flatMap((text) =>
+        [...text.matchAll(/"lastModif(?:ied|y)InMS":(\d+)/gi)].map(([, ms]) => Number(ms)),
+      );
+      const isSaved = contents.some((text) => text.includes(name)) && newestMs.some((ms) => ms >= atMs);
+      if (!isSaved) throw new Error('the index was not saved yet');
     }, SAVE_BOUND);
-    for (const file of await this.#indexFiles()) await copyFile(file, `${file}.kept`);
+    for (const file of files) await copyFile(file, `${file}.kept`);
   }
 
   /**

@@ -1,7 +1,9 @@
 /** What the tests of many seeds share: they only differ in the seeds, so that they run side by side. */
 import { describe, expect, it } from 'vitest';
+import { extent } from '../support/extent.ts';
 import { simulate } from './simulate.ts';
 
+export const SEEDS_PER_FILE = extent({ quick: 375, full: 1000 });
 const SEEDS_PER_TEST = 125;
 /** Everything that a life may meet; a fault that never happens is not tested. */
 const HAPPENINGS = [

@@ -1,3 +1,3 @@
-import { simulateSeeds } from './many-seeds.ts';
+import { SEEDS_PER_FILE, simulateSeeds } from './many-seeds.ts';
 
-simulateSeeds(1, 1000);
+simulateSeeds(1, SEEDS_PER_FILE);

@@ -1,3 +1,3 @@
-import { simulateSeeds } from './many-seeds.ts';
+import { SEEDS_PER_FILE, simulateSeeds } from './many-seeds.ts';
 
-simulateSeeds(1001, 1000);
+simulateSeeds(SEEDS_PER_FILE + 1, SEEDS_PER_FILE);

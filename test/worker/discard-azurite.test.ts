@@ -23,8 +23,8 @@ afterAll(() => storage?.close());
 
 it('keeps, protects again, deletes everything, and protects again with another size', async () => {
   storage = connect({
-    cacheConnectionString: accounts().connectionString('cache'),
-    replicaConnectionString: accounts().connectionString('replica'),
+    cache: accounts().access('cache'),
+    replica: accounts().access('replica'),
   });
   const world = await newWorld(storage);
   const disable = (keepPoints: boolean) =>

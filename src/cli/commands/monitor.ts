@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import { serviceBusAccess } from '../../azure/access.ts';
+import { openCredential } from '../../azure/credentials.ts';
 import type { Configuration } from '../../config.ts';
 import { TidemarkError } from '../../errors.ts';
 import { requireName } from '../../model/names.ts';
@@ -33,7 +35,8 @@ export function register(program: Command, context: CliContext, openTopic: OpenT
 /** The SDK is loaded only by commands that need it. */
 async function openServiceBus(configuration: Configuration): Promise<MessageTopic> {
   const { openMonitoringTopic } = await import('../../azure/service-bus-topic.ts');
-  return openMonitoringTopic(configuration.serviceBusConnectionString, configuration.monitoringTopic);
+  const access = serviceBusAccess(configuration.serviceBus, openCredential(configuration.identity));
+  return openMonitoringTopic(access, configuration.monitoringTopic);
 }
 
 async function tail(context: CliContext, openTopic: OpenTopic, options: TailArguments): Promise<void> {

@@ -55,10 +55,12 @@ function registerVerify(point: Command, context: CliContext): void {
 }
 
 /** A row per disk; what concerns the whole point is in the first one. */
-function verificationRows({ point, ok, checkedBytes, damaged, disks }: Verification): (string | number)[][] {
+function verificationRows(result: Verification): (string | number)[][] {
+  const { point, ok, checkedBytes, damaged, disks } = result;
+  const sound = result.bytes ? 'bytes verified' : 'checksums lost with the catalog';
   return disks.map((found, index) => {
     const extents = damaged.filter((extent) => diskLabel(extent) === diskLabel(found)).length;
-    const bytes = extents === 0 ? 'bytes verified' : `${extents} EXTENTS DAMAGED`;
+    const bytes = extents === 0 ? sound : `${extents} EXTENTS DAMAGED`;
     const ofPoint = index === 0 ? [point, ok ? 'ok' : 'DAMAGED', formatBytes(checkedBytes)] : ['', '', ''];
     return [...ofPoint, diskLabel(found), `${bytes} · ${foundText(found)}`];
   });

@@ -25,9 +25,10 @@ export function register(program: Command, context: CliContext): void {
       const { observeWorker } = await import('../../telemetry/worker-observer.ts');
       await withObservedRuntime(context, async (runtime, telemetry) => {
         const observer = observeWorker({ telemetry, clock: runtime.ports.clock });
-        const running: Running = { context, runtime, options, observer };
-        if (options.once === true) await runOnce(running);
-        else await (takesSessions(options) ? takeSessions(running) : runAlone(running));
+        const run: Run = { context, runtime, options, observer, hooks: hooksOf(context, observer) };
+        if (options.once === true) await runOnce(run);
+        else if (takesSessions(options)) await takeSessions(run);
+        else await runAlone(run);
       });
     });
 }
@@ -39,64 +40,60 @@ interface RunOptions {
   readonly scheduler: boolean;
 }
 
-/** Whether the queue says what is to be done, so that any number of workers share the groups. */
-const takesSessions = ({ group, commands }: RunOptions): boolean => commands && group === undefined;
+type Hooks = Pick<WorkerOptions, 'report' | 'onEvents' | 'openSession'>;
 
-interface Running {
+interface Run {
   readonly context: CliContext;
   readonly runtime: Runtime;
   readonly options: RunOptions;
   readonly observer: WorkerObserver;
+  readonly hooks: Hooks;
 }
 
-async function takeSessions({ context, runtime, options, observer }: Running): Promise<void> {
+/** Whether the queue says what is to be done, so that any number of workers share the groups. */
+const takesSessions = ({ group, commands }: RunOptions): boolean => commands && group === undefined;
+
+async function takeSessions({ context, runtime, options, hooks, observer }: Run): Promise<void> {
   const { signal } = context;
-  const work = new Work({
-    ...runtime,
-    ...tellers(context, observer),
-    ...queueTeller(context),
-  });
+  const work = new Work({ ...runtime, ...hooks, ...queueTeller(context) });
   observer.watch(work.worker.counters);
   const run = (): Promise<void> => work.run(signal);
   await (options.scheduler ? besideScheduler({ ...runtime, ...queueTeller(context) }, run, signal) : run());
-  if (context.json) {
-    printJson(context, { ...work.counters, ...work.worker.counters, requests: runtime.requests.snapshot() });
-  }
+  printCounts(context, runtime, { ...work.counters, ...work.worker.counters });
 }
 
-/** A worker that asks no queue. */
-function aloneOf({ context, runtime: { ports, settings }, options: { group = [] }, observer }: Running): Worker {
-  const worker = new Worker({ ports, settings, groups: group, ...tellers(context, observer) });
+async function runAlone({ context, runtime, options, hooks, observer }: Run): Promise<void> {
+  const { ports, settings } = runtime;
+  const worker = new Worker({ ports, settings, groups: options.group ?? [], ...hooks });
   observer.watch(worker.counters);
-  return worker;
-}
-
-async function runAlone(running: Running): Promise<void> {
-  const worker = aloneOf(running);
-  const { context, runtime } = running;
   await worker.run(context.signal);
-  if (context.json) printJson(context, { ...worker.counters, requests: runtime.requests.snapshot() });
+  printCounts(context, runtime, worker.counters);
 }
 
-async function runOnce(running: Running): Promise<void> {
-  const { context, runtime, options } = running;
+function printCounts(context: CliContext, { requests }: Runtime, counters: object): void {
+  if (context.json) printJson(context, { ...counters, requests: requests.snapshot() });
+}
+
+async function runOnce({ context, runtime, options, hooks, observer }: Run): Promise<void> {
+  const { ports, settings } = runtime;
   const isDone = !takesSessions(options) || (await doWaitingCommands(context, runtime));
-  const worker = aloneOf(running);
+  const worker = new Worker({ ports, settings, groups: options.group ?? [], ...hooks });
+  const { counters } = worker;
+  observer.watch(counters);
   const outcomes = await worker.runOnce(context.signal);
   context.signal.throwIfAborted();
-  const { counters } = worker;
-  const needAttention = outcomes.map(({ group, needsResync, error }) => ({
+  const groups = outcomes.map(({ group, needsResync, error }) => ({
     group,
     needsAttention: needsResync || error !== undefined,
   }));
-  if (context.json) printJson(context, { groups: needAttention, ...counters, requests: runtime.requests.snapshot() });
-  else {
+  printCounts(context, runtime, { groups, ...counters });
+  if (!context.json) {
     printLine(
       context,
       `groups: ${outcomes.length}, segments: ${counters.segments}, changes: ${counters.changes}, puts: ${counters.putRequests}, clears: ${counters.clearRequests}`,
     );
   }
-  if (!isDone || needAttention.some(({ needsAttention }) => needsAttention)) context.setExitCode(3);
+  if (!isDone || groups.some(({ needsAttention }) => needsAttention)) context.setExitCode(3);
 }
 
 /** Carries out commands that wait. @returns false when something stays, which is reported */
@@ -114,20 +111,19 @@ async function doWaitingCommands(context: CliContext, runtime: Runtime): Promise
   }
 }
 
-const tellers = (
-  context: CliContext,
-  observer: WorkerObserver,
-): Pick<WorkerOptions, 'report' | 'onEvents' | 'openSession'> => ({
-  report: (outcome) => {
-    observer.report(outcome);
-    reportOutcome(context, outcome);
-  },
-  onEvents: (group, events) => {
-    observer.onEvents(group, events);
-    showEvents(context, group, events);
-  },
-  openSession: observer.openSession,
-});
+function hooksOf(context: CliContext, observer: WorkerObserver): Hooks {
+  return {
+    report: (outcome) => {
+      observer.report(outcome);
+      reportOutcome(context, outcome);
+    },
+    onEvents: (group, events) => {
+      observer.onEvents(group, events);
+      showEvents(context, group, events);
+    },
+    openSession: observer.openSession,
+  };
+}
 
 const queueTeller = (context: CliContext): { readonly reportError: (error: unknown) => void } => ({
   reportError: (error) => {

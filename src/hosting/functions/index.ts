@@ -11,7 +11,7 @@ import { registerFunctions } from './triggers.ts';
 const configuration = parseConfiguration(process.env);
 const log = createLog({ level: configuration.telemetry.logLevel, stream: process.stdout });
 const telemetry = await startTelemetry(configuration.telemetry, { report: (message) => log.warn(message) });
-const runtime = openRuntime(configuration, telemetry);
+const runtime = openRuntime(configuration, { telemetry });
 const observer = observeWorker({ telemetry, clock: runtime.ports.clock, log });
 const handlers = new Handlers({ configuration, runtime, log, observer });
 registerFunctions(handlers, configuration);
