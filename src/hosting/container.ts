@@ -1,8 +1,9 @@
 /** The container's composition root: the only place of it that reads the process's environment and signals. Logs JSON lines only. */
+import { bridgeSdkLog } from '../azure/sdk-log.ts';
 import { parseConfiguration } from '../config.ts';
 import { TidemarkError } from '../errors.ts';
 import { openRuntime } from '../runtime.ts';
-import { createLog, type Log } from '../telemetry/log.ts';
+import { createLog, sdkLines, type Log } from '../telemetry/log.ts';
 import { startTelemetry } from '../telemetry/start.ts';
 import { observeWorker } from '../telemetry/worker-observer.ts';
 import { runHost } from './host.ts';
@@ -26,6 +27,7 @@ async function main(): Promise<void> {
   try {
     const configuration = parseConfiguration(env);
     const log = createLog({ level: configuration.telemetry.logLevel, stream: stdout });
+    bridgeSdkLog(configuration.telemetry.logLevel, sdkLines(log));
     const signals = watchSignals(log, configuration.hosting.drainMs);
     const report = (message: string): void => log.warn(message);
     const telemetry = await startTelemetry(configuration.telemetry, { report });
