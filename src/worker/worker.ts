@@ -56,7 +56,8 @@ export interface GroupOutcome {
 }
 
 /** A cycle of a group that somebody else decides the turns of. */
-export interface TurnOutcome extends GroupOutcome {
+export interface TurnOutcome {
+  readonly outcome: GroupOutcome;
   /** Whether another turn has something to do at once. */
   readonly hasMore: boolean;
 }
@@ -116,7 +117,7 @@ export class Worker {
 
   async #cycleWithRetries(group: string, signal: AbortSignal): Promise<GroupOutcome> {
     for (let attempt = 1; ; attempt++) {
-      const outcome = await this.#cycle(group, { goOn: () => true }, signal);
+      const { outcome } = await this.#cycle(group, { goOn: () => true }, signal);
       if (!mayPass(outcome.error) || attempt === TRIES_OF_ONE_RUN || signal.aborted) return outcome;
       await this.#options.ports.clock.sleep(this.#pauseMs(outcome.error, attempt), signal).catch(() => undefined);
     }
@@ -137,7 +138,7 @@ export class Worker {
     const busy = new Set<string>();
     const failures = new Map<string, { count: number; dueAtMs: number }>();
     const cycle = async (group: string): Promise<void> => {
-      const { error } = await this.#cycle(group, { goOn: this.#slice() }, signal);
+      const { error } = (await this.#cycle(group, { goOn: this.#slice() }, signal)).outcome;
       const count = error === undefined ? 0 : (failures.get(group)?.count ?? 0) + 1;
       failures.set(group, { count, dueAtMs: clock.nowMs() + (count === 0 ? 0 : this.#pauseMs(error, count)) });
       busy.delete(group);
@@ -266,27 +267,29 @@ export class Worker {
   /** Never throws. */
   async #cycle(group: string, how: Cycle, signal: AbortSignal): Promise<TurnOutcome> {
     const { ports, report } = this.#options;
-    let outcome: TurnOutcome = { group, needsResync: false, hasMore: false };
+    let outcome: GroupOutcome = { group, needsResync: false };
+    let hasMore = false;
     try {
       const document = await getGroup(ports.catalog, group, signal);
       if (document.wanted === 'active' && !isFailedOver(document)) {
         const session = await this.#session(document, how, signal);
-        if (session === undefined) return outcome;
+        if (session === undefined) return { outcome, hasMore };
         outcome = { ...outcome, needsResync: session.needsResync };
-        const { deferred, hasMore } = await session.cycle(how.goOn);
+        const { deferred, ...result } = await session.cycle(how.goOn);
         const { needsResync } = session;
-        outcome = { group, needsResync, hasMore, ...(deferred !== undefined && { error: deferred }) };
+        ({ hasMore } = result);
+        outcome = { group, needsResync, ...(deferred !== undefined && { error: deferred }) };
       } else {
         await this.#drop(group);
         if (document.wanted === 'disabled') await this.#end(document, signal);
       }
     } catch (error) {
       await this.#drop(group);
-      if (signal.aborted) return outcome;
+      if (signal.aborted) return { outcome, hasMore: false };
       outcome = { ...outcome, error };
     }
     if (outcome.error !== undefined || outcome.needsResync) report(outcome);
-    return outcome;
+    return { outcome, hasMore };
   }
 
   /** What the end of a disabled group asks for, once: it is looked at again when its document changes. */

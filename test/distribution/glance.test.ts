@@ -5,7 +5,7 @@ import { setPolicy } from '../../src/catalog/policies.ts';
 import { MIB } from '../../src/model/sizes.ts';
 import { listPoints } from '../../src/points/point-store.ts';
 import type { WorkerPorts } from '../../src/worker/ports.ts';
-import type { TurnOutcome, Worker } from '../../src/worker/worker.ts';
+import type { Worker } from '../../src/worker/worker.ts';
 import { interceptPorts, MUTATING } from '../simulation/gated-ports.ts';
 import { ModelShipper, START_US as LOG_START_US, streamsOf } from '../support/model-log.ts';
 import {
@@ -46,15 +46,15 @@ beforeEach(async () => {
 
 /** What a turn asks storage for. */
 async function turn(): Promise<{
-  readonly outcome: TurnOutcome;
+  readonly hasMore: boolean;
   readonly calls: readonly string[];
   readonly opened: boolean;
 }> {
   calls.length = 0;
-  const outcome = await worker.turn(GROUP, live, live);
+  const { outcome, hasMore } = await worker.turn(GROUP, live, live);
   await worker.giveBack(GROUP);
   expect(outcome.error).toBeUndefined();
-  return { outcome, calls: [...calls], opened: calls.some((call) => call.startsWith('catalog.takeLease')) };
+  return { hasMore, calls: [...calls], opened: calls.some((call) => call.startsWith('catalog.takeLease')) };
 }
 
 const cuts = async (): Promise<number[]> =>
@@ -62,7 +62,7 @@ const cuts = async (): Promise<number[]> =>
 
 it('a group with a new log is opened, and its points are made', async () => {
   await ship(world, { startUs: START_US, seed: 1 });
-  expect(await turn()).toMatchObject({ opened: true, outcome: { hasMore: false } });
+  expect(await turn()).toMatchObject({ opened: true, hasMore: false });
   expect(await cuts()).toEqual([0, 5, 10].map((minutes) => START_US + minutes * MINUTE_US));
 });
 
@@ -113,7 +113,7 @@ it('it is opened for what an owner has not lived to do', async () => {
     return perform(call.args);
   });
   const killed = await newWorker(down).turn(GROUP, live, live);
-  expect(killed.error).toBeDefined();
+  expect(killed.outcome.error).toBeDefined();
   expect((await turn()).opened).toBe(true);
   expect((await turn()).opened).toBe(false);
 });

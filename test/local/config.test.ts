@@ -56,6 +56,7 @@ describe('configuration', () => {
         location: 'westeurope',
         replicaAccountId: local['TIDEMARK_REPLICA_ACCOUNT_ID'],
       },
+      telemetry: { logLevel: 'info' },
       worker: {
         payloadBudgetBytes: 268_435_456,
         requestsPerDisk: 4,

@@ -17,7 +17,8 @@ const CONNECTIONS = {
     'DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;BlobEndpoint=http://127.0.0.1:1/a;',
   TIDEMARK_REPLICA_CONNECTION_STRING:
     'DefaultEndpointsProtocol=http;AccountName=b;AccountKey=YQ==;BlobEndpoint=http://127.0.0.1:1/b;',
-  TIDEMARK_SERVICE_BUS_CONNECTION_STRING: 'Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=YQ==',
+  TIDEMARK_SERVICE_BUS_CONNECTION_STRING:
+    'Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=YQ==;UseDevelopmentEmulator=true',
 };
 
 /** A collector for OTLP over HTTP. */
