@@ -145,7 +145,10 @@ it('ends within its limit when storage never answers', async () => {
 
 it('ends with 1, and says why, when something fails that nobody expects', async () => {
   const reject = 'data:text/javascript,setTimeout(() => Promise.reject(new Error("nobody expects this")), 0)';
-  const container = new ContainerChild(services().environment(), ['--import', reject]);
+  const container = new ContainerChild({ ...services().environment(), TIDEMARK_HOME: services().home }, [
+    '--import',
+    reject,
+  ]);
   expect(await container.ended).toBe(1);
   const refused = new ContainerChild({ ...services().environment(), TIDEMARK_ROLES: 'worker,cook' });
   expect(await refused.ended).toBe(1);
