@@ -32,6 +32,7 @@ export interface Configuration extends Connections {
   /** Distance of two turns of a group of which nothing is heard, milliseconds. */
   readonly cyclePeriodMs: number;
   readonly api: ApiConfiguration;
+  readonly hosting: HostingConfiguration;
   /** Folder of the local stack; relative to the working directory unless absolute. */
   readonly home: string;
   /** True when the storage accounts are on this machine: an emulator without Azure's limits and guarantees. */
@@ -56,6 +57,21 @@ export interface Configuration extends Connections {
     readonly limitPageBlobRates: boolean;
   };
 }
+
+/** Of the long-lived hosts: container and function app. */
+export interface HostingConfiguration {
+  /** What a container does. */
+  readonly roles: readonly Role[];
+  /** 0: any that is free. */
+  readonly httpPort: number;
+  /** What a container is given to end after SIGTERM. */
+  readonly drainMs: number;
+  /** What the host gives one invocation of a function. */
+  readonly functionTimeoutMs: number;
+}
+
+export const ROLES = ['worker', 'scheduler', 'api'] as const;
+export type Role = (typeof ROLES)[number];
 
 export interface TelemetryConfiguration {
   /** Of the JSON log of hosts. */
@@ -86,6 +102,10 @@ const MAX_CYCLE_SECONDS = 300;
 /** A turn costs requests on Azure, and nothing on this machine, where nobody tells of new segments. */
 const CYCLE_SECONDS = { local: 2, azure: 60 } as const;
 const LOG_KEY_BYTES = 32;
+/** Of Container Apps: a replica may take ten minutes to end. */
+const MAX_DRAIN_SECONDS = 600;
+/** Below the 30 seconds that Container Apps gives by default. */
+const DRAIN_SECONDS = 25;
 
 /** What Azure Compute needs: all of them, or none. */
 const COMPUTE_NAMES = [
@@ -95,8 +115,8 @@ const COMPUTE_NAMES = [
   'TIDEMARK_REPLICA_ACCOUNT_ID',
 ] as const;
 
-const wholeNumber = (max: number) =>
-  z.string().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(1).max(max));
+const wholeNumber = (max: number, min = 1) =>
+  z.string().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.number().min(min).max(max));
 
 const count = (max: number, fallback: number) => wholeNumber(max).default(fallback);
 
@@ -122,6 +142,18 @@ const environmentSchema = z.object({
   TIDEMARK_API_TOKEN_FILE: z.string().optional(),
   TIDEMARK_API_TENANT_ID: z.guid('is no tenant id').optional(),
   TIDEMARK_API_AUDIENCE: z.string().min(1).max(500).optional(),
+  TIDEMARK_ROLES: z
+    .string()
+    .transform((text) => text.split(',').map((role) => role.trim()))
+    .pipe(z.array(z.enum(ROLES)).min(1))
+    .default([...ROLES]),
+  TIDEMARK_HTTP_PORT: wholeNumber(65_535, 0).default(8080),
+  TIDEMARK_DRAIN_SECONDS: count(MAX_DRAIN_SECONDS, DRAIN_SECONDS),
+  // The platform's own name for a setting of host.json; the default is what the file says.
+  AzureFunctionsJobHost__functionTimeout: z
+    .string()
+    .regex(/^\d\d:[0-5]\d:[0-5]\d$/, 'is no time such as 00:30:00')
+    .default('00:30:00'),
   TIDEMARK_HOME: z.string().min(1).default(DEFAULT_HOME),
   TIDEMARK_LOG_KEY: z.string().optional(),
   TIDEMARK_LOG_KEY_FILE: z.string().optional(),
@@ -209,6 +241,7 @@ export function parseConfiguration(environment: Environment): Configuration {
     cacheEventsQueue: values.TIDEMARK_CACHE_EVENTS_QUEUE,
     cyclePeriodMs: (values.TIDEMARK_CYCLE_SECONDS ?? CYCLE_SECONDS[isLocal ? 'local' : 'azure']) * 1000,
     api: apiOf(values),
+    hosting: hostingOf(values),
     home: values.TIDEMARK_HOME,
     isLocal,
     ...(compute !== undefined && { compute }),
@@ -222,6 +255,16 @@ export function parseConfiguration(environment: Environment): Configuration {
       groupsAtOnce: values.TIDEMARK_GROUPS_AT_ONCE,
       limitPageBlobRates: values.TIDEMARK_LIMIT_PAGE_BLOB_RATES ?? !isLocal,
     },
+  };
+}
+
+function hostingOf(values: z.infer<typeof environmentSchema>): HostingConfiguration {
+  const [hours = 0, minutes = 0, seconds = 0] = values.AzureFunctionsJobHost__functionTimeout.split(':').map(Number);
+  return {
+    roles: [...new Set(values.TIDEMARK_ROLES)],
+    httpPort: values.TIDEMARK_HTTP_PORT,
+    drainMs: values.TIDEMARK_DRAIN_SECONDS * 1000,
+    functionTimeoutMs: ((hours * 60 + minutes) * 60 + seconds) * 1000,
   };
 }
 

@@ -140,7 +140,10 @@ resource worker 'Microsoft.App/containerApps@2025-01-01' = {
           name: 'worker'
           image: image
           command: ['node', 'src/hosting/container.ts']
-          env: concat(env, [{ name: 'TIDEMARK_ROLES', value: workerRoles }])
+          env: concat(env, [
+            { name: 'TIDEMARK_ROLES', value: workerRoles }
+            { name: 'TIDEMARK_DRAIN_SECONDS', value: '60' }
+          ])
           probes: [
             {
               type: 'Liveness'

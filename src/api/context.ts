@@ -2,7 +2,7 @@
 import type { OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { CommandService } from '../commands/commands.ts';
-import type { JobRunner } from '../commands/job-runner.ts';
+import type { JobId, JobRunner } from '../commands/job-runner.ts';
 import { issueText } from '../commands/job-view.ts';
 import { assert } from '../errors.ts';
 import type { WorkerPorts } from '../worker/ports.ts';
@@ -12,6 +12,8 @@ export interface ApiOptions {
   readonly ports: Omit<WorkerPorts, 'topic'>;
   readonly commands: CommandService;
   readonly runner: JobRunner;
+  /** Has a job executed somewhere, and resolves when that is sure; by default it is executed here, in the background. */
+  readonly begin?: (job: JobId, signal: AbortSignal) => Promise<void>;
   readonly verifiers: readonly Verifier[];
   /** Told of defects, and of jobs that could not be executed to an end. */
   readonly report: (error: unknown) => void;

@@ -75,7 +75,7 @@ function addJobs(api: Api, { ports, commands }: ApiOptions): void {
 }
 
 function addCommands(api: Api, options: ApiOptions): void {
-  const { commands, runner } = options;
+  const { commands, runner, begin = async (job) => executeBehind(options, job) } = options;
   api.openapi(commandsRoute, async (c) => {
     const { group } = c.req.valid('param');
     const command = commandFor(group, c.req.valid('json'));
@@ -84,14 +84,14 @@ function addCommands(api: Api, options: ApiOptions): void {
     const requestedBy = `${c.get('caller').name}${DOOR}`;
     const key = idempotencyKey === undefined ? {} : { idempotencyKey };
     const view = await commands.submit(command, { requestedBy, ...key }, c.get('signal'));
-    if (!hasEnded(view)) executeBehind(options, view);
+    if (!hasEnded(view)) await begin(view, c.get('signal'));
     return c.json(checked(jobSchema, copyOf(view)), 202, { Location: locationOf(view) });
   });
   api.openapi(resumeRoute, async (c) => {
     const { group, job } = c.req.valid('param');
     requireRoom(options);
     const view = await commands.job(group, job, c.get('signal'));
-    if (view.state === 'running' || view.state === 'failed') executeBehind(options, view);
+    if (view.state === 'running' || view.state === 'failed') await begin(view, c.get('signal'));
     return c.json(checked(jobSchema, copyOf(view)), 202, { Location: locationOf(view) });
   });
   function requireRoom({ signal }: ApiOptions): void {

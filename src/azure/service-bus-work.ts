@@ -94,13 +94,14 @@ class ServiceBusWorkQueue implements WorkQueue {
   }
 }
 
-function toMessage({ group, subject, messageId, notBeforeMs }: Order): ServiceBusMessage {
+function toMessage({ group, subject, job, messageId, notBeforeMs }: Order): ServiceBusMessage {
   return {
     messageId,
     sessionId: group,
     subject,
     body: {},
     contentType: 'application/json',
+    ...(job !== undefined && { correlationId: job }),
     ...(notBeforeMs !== undefined && { scheduledEnqueueTimeUtc: new Date(notBeforeMs) }),
   };
 }

@@ -2,11 +2,11 @@
  * Takes sessions of the queue, which are groups, and does what their messages ask for, one after the other: turns of the worker, and commands.
  */
 import type { CommandMessage, CommandSession } from '../commands/command-queue.ts';
-import { handleCommand, type CommandOptions } from '../commands/handle-command.ts';
-import type { TidemarkError } from '../errors.ts';
+import { handleCommand, MAX_DELIVERIES, type CommandOptions } from '../commands/handle-command.ts';
+import { TidemarkError } from '../errors.ts';
 import { backoffMs } from '../retry.ts';
 import { GROUPS_AT_ONCE, type Clock } from '../worker/ports.ts';
-import { isOrder } from './orders.ts';
+import { isOrder, JOB_SUBJECT } from './orders.ts';
 import type { Turns } from './turns.ts';
 
 /** After so many messages of one group another one has its turn. */
@@ -132,15 +132,18 @@ async function drainSession(
   for (let count = 0; count < MESSAGES_OF_A_TURN && !isStopping(); count++) {
     const message = await session.receive(signal);
     if (message === undefined) return undefined;
-    const failure = await handle(options, session, message, signal);
+    const failure = await handleMessage(options, session, message, signal);
     if (failure !== undefined) return failure;
   }
   return undefined;
 }
 
-/** @returns what passes, when the message was given back because of it */
-async function handle(
-  options: ListenerOptions,
+/**
+ * What one message asks for, to its end.
+ * @returns what passes, when the message was given back because of it @throws as `Turns.take` and `handleCommand`
+ */
+export async function handleMessage(
+  options: Omit<ListenerOptions, 'sessionsAtOnce' | 'draining' | 'beat'>,
   session: CommandSession,
   message: CommandMessage,
   signal: AbortSignal,
@@ -153,5 +156,30 @@ async function handle(
     return undefined;
   }
   await turns?.giveBack(session.id); // a command takes its group over by itself
+  if (subject === JOB_SUBJECT) return goOnWithJob(options, session, message, signal);
   return handleCommand({ ...options, session, message, signal });
+}
+
+/** Whoever executes it meanwhile goes on with it. An order is given up before a job is: its journal stays, to be resumed. */
+async function goOnWithJob(
+  { runner, report }: Pick<ListenerOptions, 'runner' | 'report'>,
+  session: CommandSession,
+  message: CommandMessage,
+  signal: AbortSignal,
+): Promise<TidemarkError | undefined> {
+  try {
+    await runner.execute({ group: session.id, job: message.correlationId ?? '' });
+  } catch (error) {
+    signal.throwIfAborted();
+    const failure = error instanceof TidemarkError ? error : undefined;
+    if (failure?.code !== 'OWNERSHIP_LOST') {
+      if (failure?.class === 'retry' && message.earlierDeliveries + 1 < MAX_DELIVERIES) {
+        await session.abandon(message, signal);
+        return failure;
+      }
+      report(error);
+    }
+  }
+  await session.complete(message, signal);
+  return undefined;
 }

@@ -8,10 +8,15 @@ import { CONTAINERS, streamOfPrefix } from '../model/names.ts';
 export const SUBJECTS = ['cycle', 'prune'] as const;
 export type OrderSubject = (typeof SUBJECTS)[number];
 
+/** Of an order to go on with a job, which takes no turn of the worker. */
+export const JOB_SUBJECT = 'job';
+
 export interface Order {
   /** Session. */
   readonly group: string;
-  readonly subject: OrderSubject;
+  readonly subject: OrderSubject | typeof JOB_SUBJECT;
+  /** With {@link JOB_SUBJECT}: its id. */
+  readonly job?: string;
   readonly messageId: string;
   /** The queue keeps it back until then. */
   readonly notBeforeMs?: number;
@@ -47,6 +52,11 @@ export function eventOrder(group: string, nowMs: number): Order {
 /** The rest of a turn that ended before its work did; `sequence` of the message that the turn was for. */
 export function moreOrder(group: string, sequence: string, nowMs: number): Order {
   return { group, subject: 'cycle', messageId: `more.${group}.${sequence}`, notBeforeMs: nowMs + MORE_DELAY_MS };
+}
+
+/** To execute a job that a host does not execute itself, or has begun and hands over. */
+export function jobOrder(group: string, job: string, nowMs: number): Order {
+  return { group, subject: JOB_SUBJECT, job, messageId: `job.${group}.${job}.${nowMs}` };
 }
 
 const SUBJECT_PREFIX = `/blobServices/default/containers/${CONTAINERS.logs}/blobs/`;

@@ -3,6 +3,7 @@
  * schedulers may run at once, also none for a while: orders are the same whoever gives them, and what is due stays due.
  */
 import { listGroups } from '../catalog/groups.ts';
+import { TidemarkError } from '../errors.ts';
 import { backoffMs } from '../retry.ts';
 import type { WorkerPorts } from '../worker/ports.ts';
 import { cycleOrder, eventOrder, groupOfEvent, pruneOrder, type Order } from './orders.ts';
@@ -10,6 +11,15 @@ import type { CacheEventQueue, WorkQueue } from './work-queue.ts';
 
 /** Pause after a failure, doubled each time up to the second figure. */
 const PAUSE = { firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
+
+/** What one round of a loop may take; a longer one is given up, and begun anew after a pause. */
+export const STEP_LIMIT_MS = 45_000;
+/** While nothing is due. */
+const BEAT_MS = 10_000;
+
+/** One gives orders by the clock, the other by cache events. */
+export const SCHEDULER_LOOPS = ['ticks', 'cache-events'] as const;
+export type SchedulerLoop = (typeof SCHEDULER_LOOPS)[number];
 
 export interface SchedulerOptions {
   readonly ports: Pick<WorkerPorts, 'catalog' | 'clock' | 'random'>;
@@ -20,8 +30,8 @@ export interface SchedulerOptions {
   readonly periodMs: number;
   /** Told of what keeps orders from being given, once per streak of failures. */
   readonly report: (error: unknown) => void;
-  /** Called while its loops go round. */
-  readonly beat?: () => void;
+  /** Called while a loop of it goes round, also when what it does fails: at least every {@link STEP_LIMIT_MS}, and a pause. */
+  readonly beat?: (loop: SchedulerLoop) => void;
 }
 
 /** What a scheduler has done since it was made. */
@@ -35,8 +45,9 @@ export interface SchedulerCounters {
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly counters: SchedulerCounters = { ticks: 0, orders: 0, events: 0 };
-  /** As of the last tick: an event of any other group waits for the next one. */
+  /** As of `listedAtMs`: an event of any other group waits for the next look. */
   #groups: ReadonlySet<string> = new Set();
+  #listedAtMs = -Infinity;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
@@ -45,8 +56,8 @@ export class Scheduler {
   /** Until the signal aborts. Never throws. */
   async run(signal: AbortSignal): Promise<void> {
     await Promise.all([
-      this.#repeat(() => this.#tickAndWait(signal), signal),
-      this.#repeat(() => this.#takeEvents(signal), signal),
+      this.#repeat('ticks', () => this.#tickAndWait(signal), signal),
+      this.#repeat('cache-events', () => this.#takeEvents(signal), signal),
     ]);
   }
 
@@ -63,11 +74,33 @@ export class Scheduler {
     await this.#orderAll((group, nowMs) => pruneOrder(group, periodMs, nowMs), signal);
   }
 
-  async #orderAll(orderOf: (group: string, nowMs: number) => Order, signal: AbortSignal): Promise<void> {
-    const { ports, queue } = this.#options;
-    const groups = await listGroups(ports.catalog, signal);
+  /**
+   * An order for every group that these events tell of; one of a group that was protected a moment ago is left to the next tick.
+   * @param bodies of messages of Event Grid @throws as {@link Scheduler.tick}
+   */
+  async tell(bodies: readonly unknown[], signal: AbortSignal): Promise<void> {
+    this.counters.events += bodies.length;
+    const told = [...new Set(bodies.map(groupOfEvent).filter((group) => group !== undefined))];
+    const isOld = this.#nowMs() - this.#listedAtMs >= this.#options.periodMs;
+    if (isOld && told.some((group) => !this.#groups.has(group))) await this.#list(signal);
+    const nowMs = this.#nowMs();
+    const known = told.filter((group) => this.#groups.has(group));
+    await this.#send(
+      known.map((group) => eventOrder(group, nowMs)),
+      signal,
+    );
+  }
+
+  async #list(signal: AbortSignal): Promise<readonly string[]> {
+    const groups = await listGroups(this.#options.ports.catalog, signal);
     this.#groups = new Set(groups);
-    const waiting = await queue.waiting(signal);
+    this.#listedAtMs = this.#nowMs();
+    return groups;
+  }
+
+  async #orderAll(orderOf: (group: string, nowMs: number) => Order, signal: AbortSignal): Promise<void> {
+    const groups = await this.#list(signal);
+    const waiting = await this.#options.queue.waiting(signal);
     const nowMs = this.#nowMs();
     await this.#send(
       groups.filter((group) => !waiting.has(group)).map((group) => orderOf(group, nowMs)),
@@ -76,26 +109,29 @@ export class Scheduler {
   }
 
   async #tickAndWait(signal: AbortSignal): Promise<void> {
-    const { ports, periodMs } = this.#options;
-    await this.tick(signal);
+    const { periodMs } = this.#options;
+    await inTime(signal, (limited) => this.tick(limited));
     const nowMs = this.#nowMs();
-    await ports.clock.sleep(periodMs - (nowMs % periodMs), signal);
+    await this.#wait('ticks', periodMs - (nowMs % periodMs), signal);
+  }
+
+  async #wait(loop: SchedulerLoop, ms: number, signal: AbortSignal): Promise<void> {
+    for (let leftMs = ms; leftMs > 0; leftMs -= BEAT_MS) {
+      await this.#options.ports.clock.sleep(Math.min(leftMs, BEAT_MS), signal);
+      this.#options.beat?.(loop);
+    }
   }
 
   async #takeEvents(signal: AbortSignal): Promise<void> {
-    const { events, ports } = this.#options;
-    if (events === undefined) return ports.clock.sleep(this.#options.periodMs, signal);
+    const { events, periodMs } = this.#options;
+    if (events === undefined) return this.#wait('cache-events', periodMs, signal);
     const batch = await events.receive(signal);
+    this.#options.beat?.('cache-events');
     if (batch === undefined) return;
-    this.counters.events += batch.bodies.length;
-    const groups = new Set(batch.bodies.map(groupOfEvent).filter((group) => group !== undefined));
-    const nowMs = this.#nowMs();
-    const known = [...groups].filter((group) => this.#groups.has(group));
-    await this.#send(
-      known.map((group) => eventOrder(group, nowMs)),
-      signal,
-    );
-    await batch.complete(signal);
+    await inTime(signal, async (limited) => {
+      await this.tell(batch.bodies, limited);
+      await batch.complete(limited);
+    });
   }
 
   async #send(orders: readonly Order[], signal: AbortSignal): Promise<void> {
@@ -104,11 +140,11 @@ export class Scheduler {
     this.counters.orders += orders.length;
   }
 
-  async #repeat(step: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  async #repeat(loop: SchedulerLoop, step: () => Promise<void>, signal: AbortSignal): Promise<void> {
     const { ports, report } = this.#options;
     let failures = 0;
     while (!signal.aborted) {
-      this.#options.beat?.();
+      this.#options.beat?.(loop);
       try {
         await step();
         failures = 0;
@@ -123,5 +159,17 @@ export class Scheduler {
 
   #nowMs(): number {
     return Math.floor(this.#options.ports.clock.nowUs() / 1000);
+  }
+}
+
+/** @throws TidemarkError MESSAGING_UNAVAILABLE when it takes longer than {@link STEP_LIMIT_MS} */
+async function inTime(signal: AbortSignal, step: (limited: AbortSignal) => Promise<void>): Promise<void> {
+  const late = new AbortController();
+  const reason = new TidemarkError('MESSAGING_UNAVAILABLE', `no orders were given within ${STEP_LIMIT_MS / 1000} s`);
+  const timer = setTimeout(() => late.abort(reason), STEP_LIMIT_MS);
+  try {
+    await step(AbortSignal.any([signal, late.signal]));
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -111,10 +111,12 @@ export function listenerOptions(
   };
 }
 
-export type GivingOptions = Pick<
+export interface GivingOptions extends Pick<
   WorkOptions,
-  'ports' | 'scheduling' | 'openWorkQueue' | 'openCacheEvents' | 'reportError' | 'beat'
->;
+  'ports' | 'scheduling' | 'openWorkQueue' | 'openCacheEvents' | 'reportError'
+> {
+  readonly beat?: SchedulerOptions['beat'];
+}
 
 /** A scheduler for the time of `work`, with the queues that it needs. */
 export async function withScheduler<T>(options: GivingOptions, work: (scheduler: Scheduler) => Promise<T>): Promise<T> {

@@ -45,6 +45,12 @@ describe('configuration', () => {
       cacheEventsQueue: 'cache-events',
       cyclePeriodMs: 2000,
       api: {},
+      hosting: {
+        roles: ['worker', 'scheduler', 'api'],
+        httpPort: 8080,
+        drainMs: 25_000,
+        functionTimeoutMs: 1_800_000,
+      },
       home: '.tidemark',
       isLocal: true,
       compute: {
@@ -65,6 +71,27 @@ describe('configuration', () => {
         limitPageBlobRates: false,
       },
     });
+  });
+
+  it('takes what a host is told, and refuses what it cannot be told', () => {
+    const hosting = (more: Record<string, string>) => parseConfiguration({ ...local, ...more }).hosting;
+    expect(
+      hosting({ TIDEMARK_ROLES: 'api, worker,api', TIDEMARK_HTTP_PORT: '0', TIDEMARK_DRAIN_SECONDS: '60' }),
+    ).toEqual({
+      roles: ['api', 'worker'],
+      httpPort: 0,
+      drainMs: 60_000,
+      functionTimeoutMs: 1_800_000,
+    });
+    expect(hosting({ AzureFunctionsJobHost__functionTimeout: '00:10:30' }).functionTimeoutMs).toBe(630_000);
+    for (const [name, value] of Object.entries({
+      TIDEMARK_ROLES: 'worker,cook',
+      TIDEMARK_HTTP_PORT: '65536',
+      TIDEMARK_DRAIN_SECONDS: '601',
+      AzureFunctionsJobHost__functionTimeout: '-1',
+    })) {
+      expect(() => hosting({ [name]: value }), name).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+    }
   });
 
   it('keeps to the rates of page blobs on Azure, unless told otherwise', () => {

@@ -1,8 +1,6 @@
 /** `tidemark api run | openapi`: the HTTP door. */
 import type { Command } from 'commander';
-import type { Verifier } from '../../api/auth.ts';
 import type { ApiOptions } from '../../api/context.ts';
-import type { Configuration } from '../../config.ts';
 import { TidemarkError } from '../../errors.ts';
 import type { CliContext } from '../context.ts';
 import { printJson, printLine } from '../output.ts';
@@ -43,7 +41,8 @@ export function register(program: Command, context: CliContext): void {
 
 async function run(context: CliContext, options: RunOptions): Promise<void> {
   const port = parsePort(options.port);
-  const { verifiers, tokenFile } = await verifiersFor(context.configuration(), options.tokenFile);
+  const { openVerifiers } = await import('../../api/verifiers.ts');
+  const { verifiers, tokenFile } = openVerifiers(context.configuration(), options.tokenFile);
   const { startApi } = await import('../../api/server.ts');
   await withObservedRuntime(context, async ({ ports, commands }) => {
     const serving: Omit<ApiOptions, 'runner'> = {
@@ -66,41 +65,6 @@ async function run(context: CliContext, options: RunOptions): Promise<void> {
     else printLine(context, `listening on ${url}${tokenFile === null ? '' : `, token in ${tokenFile}`}`);
     await ended;
   });
-}
-
-interface Verifiers {
-  readonly verifiers: (nowMs: () => number) => readonly Verifier[];
-  /** Null without a local token. */
-  readonly tokenFile: string | null;
-}
-
-/** A local token when a file is named, or when nothing else is set up on a local stack; tokens of Entra ID when they are set up. */
-async function verifiersFor({ api, home, isLocal }: Configuration, option: string | undefined): Promise<Verifiers> {
-  const { localTokenVerifier } = await import('../../api/auth.ts');
-  const { ensureToken, localTokenFile, readToken } = await import('../../api/local-token.ts');
-  const named = option ?? api.tokenFile;
-  const { entra } = api;
-  if (named === undefined && entra === undefined && !isLocal) {
-    throw new TidemarkError(
-      'CONFIG_MISSING',
-      'TIDEMARK_API_TENANT_ID and TIDEMARK_API_AUDIENCE not set, nor a token file',
-    );
-  }
-  const made = named === undefined && entra === undefined ? localTokenFile(home) : undefined;
-  const token = named !== undefined ? readToken(named) : made !== undefined ? ensureToken(made) : undefined;
-  const local = token === undefined ? [] : [localTokenVerifier(token)];
-  const { entraVerifier } = await import('../../api/entra-token.ts');
-  const { signingKeys } = await import('../../api/signing-keys.ts');
-  return {
-    tokenFile: named ?? made ?? null,
-    verifiers: (nowMs) =>
-      entra === undefined
-        ? local
-        : [
-            ...local,
-            entraVerifier({ ...entra, keys: signingKeys(entra.keysUrl, nowMs), nowSeconds: () => Date.now() / 1000 }),
-          ],
-  };
 }
 
 /** @throws TidemarkError USAGE */
