@@ -178,9 +178,9 @@ function printMonth(
   const churnGiBMonth = churnGiBDay * DAYS_OF_MONTH;
   const data = scaled(churn, churnGiBMonth / churnGiB);
   const lines: readonly (readonly [string, string, number])[] = [
-    ['idle group, requests', `${total(idle).toFixed(0)}`, storageCost(idle, prices)],
-    ['busy group, turns and points', `${total(busy).toFixed(0)}`, storageCost(busy, prices)],
-    [`its churn of ${churnGiBDay} GiB a day, requests`, `${total(data).toFixed(0)}`, storageCost(data, prices)],
+    ['idle group, requests', total(idle).toFixed(0), storageCost(idle, prices)],
+    ['busy group, turns and points', total(busy).toFixed(0), storageCost(busy, prices)],
+    [`its churn of ${churnGiBDay} GiB a day, requests`, total(data).toFixed(0), storageCost(data, prices)],
     [
       'its points, at the most all that was written',
       `${churnGiBDay * retentionDays} GiB`,
@@ -194,7 +194,7 @@ function printMonth(
     ['each protected TiB that holds data', '1024 GiB', 1024 * storage.pageBlobGiBMonth],
     [
       'orders and messages of a group',
-      `${(turns * MESSAGES_PER_TURN).toFixed(0)}`,
+      (turns * MESSAGES_PER_TURN).toFixed(0),
       ((turns * MESSAGES_PER_TURN) / 1e6) * prices.serviceBus.perMillion,
     ],
     ['a worker that always runs', '', prices.worker.month],

@@ -67,7 +67,7 @@ param apiAudience string = ''
 @description('Optional. Where traces and metrics are sent by OTLP.')
 param otlpEndpoint string = ''
 
-@description('Optional. Connection string of Application Insights, which is no secret, to send traces and metrics to.')
+@description('Optional. Connection string of Application Insights, which is no secret: the Functions host sends its own telemetry there.')
 param applicationInsightsConnectionString string = ''
 
 @description('Optional. Network for private endpoints, with a subnet for them and one for the environment or function app. Without it everything has public endpoints.')
@@ -338,7 +338,7 @@ var settings = union(
         TIDEMARK_API_AUDIENCE: apiAudience
       },
   empty(otlpEndpoint) ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint },
-  empty(applicationInsightsConnectionString)
+  empty(applicationInsightsConnectionString) || !onFunctions
     ? {}
     : { APPLICATIONINSIGHTS_CONNECTION_STRING: applicationInsightsConnectionString }
 )
@@ -372,7 +372,7 @@ module containerApps 'modules/container-apps.bicep' = if (!onFunctions) {
     workspaceResourceId: workspace.id
     environmentVariables: settings
     logKeySecretUri: logKeySecretUri
-    workerRoles: empty(apiAudience) ? 'worker' : 'worker,api'
+    workerRoles: empty(apiAudience) ? 'worker,scheduler' : 'worker,scheduler,api'
     serviceBusNamespaceName: serviceBus.outputs.name
     kedaCloud: kedaClouds[cloud.name]
     minReplicas: minReplicas

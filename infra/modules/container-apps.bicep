@@ -26,7 +26,7 @@ param environmentVariables object
 param logKeySecretUri string = ''
 
 @description('Optional. Roles of the worker container, comma-separated. With api it gets an ingress.')
-param workerRoles string = 'worker'
+param workerRoles string = 'worker,scheduler'
 
 @description('Required. Name of the Service Bus namespace, without its domain.')
 param serviceBusNamespaceName string
