@@ -13,6 +13,8 @@ import type { Turns } from './turns.ts';
 const MESSAGES_OF_A_TURN = 100;
 /** While all sessions that may be held are held. */
 const BEAT_MS = 10_000;
+/** Failures to reach the queue in a row before work goes on without it: a short outage is waited for. */
+const UNREACHED_AFTER = 3;
 /** Pause after a failure, doubled each time up to the second figure. */
 const PAUSE = { attempts: Infinity, firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
 
@@ -24,6 +26,8 @@ export interface ListenerOptions extends CommandOptions {
   readonly sessionsAtOnce?: number;
   /** Aborts when no more sessions are to be taken, and those in hand given back as soon as their message is done with. */
   readonly draining?: AbortSignal;
+  /** Called again and again while the queue cannot be reached. Must not throw. */
+  readonly whileUnreached?: (signal: AbortSignal) => Promise<void>;
   /** Called while the loop goes round, about every {@link BEAT_MS}. */
   readonly beat?: () => void;
 }
@@ -37,6 +41,7 @@ export async function listen(options: ListenerOptions, signal: AbortSignal): Pro
   const taking = options.draining === undefined ? signal : AbortSignal.any([signal, options.draining]);
   const inHand = new Set<Promise<void>>();
   const streak = { failures: 0 };
+  let unreached = 0;
   while (!taking.aborted) {
     options.beat?.();
     if (inHand.size >= sessionsAtOnce) {
@@ -45,11 +50,14 @@ export async function listen(options: ListenerOptions, signal: AbortSignal): Pro
     }
     try {
       const session = await queue.nextSession(taking);
+      unreached = 0;
       if (session === undefined) continue;
       const work = workOn(options, session, streak, signal).finally(() => inHand.delete(work));
       inHand.add(work);
     } catch (error) {
-      if (!taking.aborted) await pauseAfter(options, error, streak, taking);
+      if (taking.aborted) break;
+      await pauseAfter(options, error, streak, taking);
+      if (++unreached >= UNREACHED_AFTER) await options.whileUnreached?.(taking);
     }
   }
   await Promise.all(inHand);

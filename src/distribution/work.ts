@@ -5,6 +5,7 @@ import type { CommandQueue } from '../commands/command-queue.ts';
 import { TidemarkError } from '../errors.ts';
 import type { WorkerPorts, WorkerSettings } from '../worker/ports.ts';
 import { Worker, type WorkerOptions } from '../worker/worker.ts';
+import { workAlone, type AloneOptions } from './alone.ts';
 import { listen, type ListenerOptions } from './listener.ts';
 import { Scheduler, type SchedulerOptions } from './scheduler.ts';
 import { Turns } from './turns.ts';
@@ -25,7 +26,7 @@ export interface Scheduling {
 }
 
 export interface WorkOptions extends Queues {
-  readonly ports: WorkerPorts;
+  readonly ports: WorkerPorts & AloneOptions['ports'];
   readonly settings: WorkerSettings;
   readonly scheduling: Scheduling;
   readonly commands: CommandService;
@@ -73,11 +74,22 @@ export class Work {
     return this.#turns.counters;
   }
 
+  /** Never throws. */
+  async #workAlone(draining: AbortSignal, signal: AbortSignal): Promise<void> {
+    const { ports, scheduling, reportError, beat } = this.#options;
+    const { groupsAtOnce } = scheduling;
+    const alone = { worker: this.worker, ports, groupsAtOnce, draining, ...(beat !== undefined && { beat }) };
+    await workAlone(alone, signal).catch((error: unknown) => {
+      if (!signal.aborted) reportError(error);
+    });
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     const { scheduling, draining, beat } = this.#options;
     const listening = {
       ...listenerOptions(this.#options, signal),
       turns: this.#turns,
+      whileUnreached: (taking: AbortSignal) => this.#workAlone(taking, signal),
       sessionsAtOnce: scheduling.groupsAtOnce,
       ...(draining !== undefined && { draining }),
       ...(beat !== undefined && { beat }),

@@ -8,6 +8,7 @@ import { Work, type WorkOptions } from '../../src/distribution/work.ts';
 import type { FailoverPorts } from '../../src/failover/ports.ts';
 import { createCommandService } from '../../src/failover/service.ts';
 import { createMemoryStorage } from '../../src/memory/memory-storage.ts';
+import { MemorySurvey } from '../../src/memory/memory-survey.ts';
 import { MemoryTopic } from '../../src/memory/memory-topic.ts';
 import { MIB } from '../../src/model/sizes.ts';
 import { listPoints } from '../../src/points/point-store.ts';
@@ -28,6 +29,7 @@ afterEach(async () => {
 
 const storage = createMemoryStorage();
 const topic = new MemoryTopic({ now: () => new Date(0), duplicateWindowMs: 60_000 });
+const survey = new MemorySurvey(storage);
 const ports: WorkerPorts = { ...storage, topic, clock: systemClock, random: () => 0.5 };
 const SETTINGS = {
   payloadBudgetBytes: 64 * MIB,
@@ -77,7 +79,7 @@ function start(around: Around = (call, perform) => perform(call.args), more: Par
   const stopping = new AbortController();
   const work = new Work({
     ...queues(),
-    ports: interceptPorts(ports, around),
+    ports: { ...interceptPorts(ports, around), survey },
     settings: SETTINGS,
     scheduling: { periodMs: 60_000, groupsAtOnce: 4 },
     commands: createCommandService({ ...ports, compute: undefined, createPoint, newId: randomUUID }),
@@ -214,4 +216,24 @@ it('a command between two turns has the group for itself', async () => {
   expect(await cutsOf(group)).toEqual([240_000_000, 540_000_000, 600_000_000]);
   expect(errors).toEqual([]);
   expect(work.counters.turns).toBe(2);
+});
+
+/** Does not wait for a queue that cannot be reached; the waits of leases stay what they are. */
+const impatient: WorkerPorts['clock'] = {
+  ...systemClock,
+  sleep: (ms, signal) => systemClock.sleep(ms === 20_000 || ms > 30_000 ? ms : 1, signal),
+};
+
+it('goes on without the queue while it cannot be reached, and leaves alone what somebody else owns', async () => {
+  const [free = '', owned = ''] = await protect(2);
+  const stopped = new AbortController();
+  stopped.abort();
+  const owner = new Worker({ ports, settings: SETTINGS, groups: [], report: () => undefined });
+  await owner.turn(owned, stopped.signal, live); // owns it, and has done nothing yet
+  const { errors } = start(undefined, { ...queues().through(1), ports: { ...ports, survey, clock: impatient } });
+  await expect.poll(() => cutsOf(free), { timeout: 10_000 }).toEqual([240_000_000, 540_000_000]);
+  expect(await cutsOf(owned)).toEqual([]);
+  await owner.giveBack(owned);
+  await expect.poll(() => cutsOf(owned), { timeout: 10_000 }).toEqual([240_000_000, 540_000_000]);
+  expect(errors).toMatchObject([{ code: 'MESSAGING_UNAVAILABLE' }]);
 });
