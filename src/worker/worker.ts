@@ -8,9 +8,8 @@ import { newCounters, type DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
 import { refusal } from '../failover/states.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
-import { listPoints } from '../points/point-store.ts';
 import { backoffMs } from '../retry.ts';
-import { verifyPoint, type Verification } from '../points/verify-point.ts';
+import type { Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import type { Policy } from '../retention/policy.ts';
 import { endGroup, finishDiscard } from './discard.ts';
@@ -18,6 +17,7 @@ import { isCycleDue } from './glance.ts';
 import { GroupSession } from './group-session.ts';
 import type { CreatedPoint, Moment } from './on-demand.ts';
 import { GROUPS_AT_ONCE, type WorkerPorts, type WorkerSettings } from './ports.ts';
+import { verifyPoints } from './verify-points.ts';
 
 /** Pause between two looks at a group that is up to date. */
 const POLL_MS = 2000;
@@ -235,22 +235,7 @@ export class Worker {
    * @throws TidemarkError POINT_NOT_FOUND; GROUP_DISABLED when there is damage to report
    */
   async verify(group: string, points: readonly string[], signal: AbortSignal): Promise<readonly Verification[]> {
-    const { catalog, seeds, copies, clock } = this.#options.ports;
-    const manifests = await listPoints(catalog, group, signal);
-    const missing = points.find((point) => manifests.every((manifest) => manifest.point !== point));
-    if (missing !== undefined) {
-      throw new TidemarkError('POINT_NOT_FOUND', `group ${group} has no point ${JSON.stringify(missing)}`);
-    }
-    const results: Verification[] = [];
-    for (const [index, manifest] of manifests.entries()) {
-      if (points.length > 0 && !points.includes(manifest.point)) continue;
-      const older = manifests.slice(0, index);
-      const result = await verifyPoint({ catalog, seeds, copies, manifest, older, nowUs: clock.nowUs(), signal });
-      if (result === undefined) continue;
-      results.push(result);
-      const { at, ok, disks } = result;
-      manifests[index] = { ...manifest, verified: { at, ok, bytes: true, disks: [...disks] } }; // the next ones are judged by it
-    }
+    const results = await verifyPoints(this.#options.ports, { group, points }, signal);
     if (results.some(({ ok }) => !ok)) await this.#owning(group, signal, (session) => session.reportDamage(results));
     return results;
   }
