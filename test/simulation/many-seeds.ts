@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { extent } from '../support/extent.ts';
 import { simulate } from './simulate.ts';
 
-export const SEEDS_PER_FILE = extent({ quick: 375, full: 1000 });
+export const SEEDS_PER_FILE = extent({ quick: 250, full: 1000 });
 const SEEDS_PER_TEST = 125;
 /** Everything that a life may meet; a fault that never happens is not tested. */
 const HAPPENINGS = [

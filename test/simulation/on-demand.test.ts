@@ -2,6 +2,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Manifest } from '../../src/points/manifest.ts';
+import { extent } from '../support/extent.ts';
 import {
   eventsArb,
   expectedPoints,
@@ -133,7 +134,7 @@ describe('a point of everything received', () => {
           await requireRegular(world, streams, endUs);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: extent({ quick: 25, full: 60 }) },
     );
   });
 
@@ -248,7 +249,7 @@ describe('a point at a moment', () => {
           await requireRegular(world, streams, endUs);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: extent({ quick: 25, full: 60 }) },
     );
   });
 
