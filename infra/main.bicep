@@ -30,6 +30,9 @@ param image string = 'tidemark:latest'
 @minValue(1)
 param minReplicas int = 1
 
+@description('Optional. Orders in line for which one more worker is started. Each group has one a minute, and a worker does some hundreds of quiet groups in that time.')
+param ordersPerWorker int = 100
+
 @description('Optional. Workers at the most in Container Apps.')
 @minValue(1)
 param maxReplicas int = 5
@@ -377,6 +380,7 @@ module containerApps 'modules/container-apps.bicep' = if (!onFunctions) {
     kedaCloud: kedaClouds[cloud.name]
     minReplicas: minReplicas
     maxReplicas: maxReplicas
+    ordersPerWorker: ordersPerWorker
     subnetResourceId: appSubnetResourceId
   }
 }

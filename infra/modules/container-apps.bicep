@@ -38,6 +38,9 @@ param kedaCloud string = 'AzurePublicCloud'
 @minValue(1)
 param minReplicas int = 1
 
+@description('Optional. Orders in line for which one more worker is started. Each group has one a minute, and a worker does some hundreds of quiet groups in that time.')
+param ordersPerWorker int = 100
+
 @description('Optional. Workers at the most.')
 @minValue(1)
 param maxReplicas int = 5
@@ -185,7 +188,7 @@ resource worker 'Microsoft.App/containerApps@2025-01-01' = {
               metadata: {
                 queueName: 'commands'
                 namespace: serviceBusNamespaceName
-                messageCount: '5'
+                messageCount: string(ordersPerWorker)
                 cloud: kedaCloud
               }
             }
