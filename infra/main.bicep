@@ -30,12 +30,12 @@ param image string = 'tidemark:latest'
 @minValue(1)
 param minReplicas int = 1
 
-@description('Optional. Orders in line for which one more worker is started. Each group has one a minute, and a worker does some hundreds of quiet groups in that time.')
-param ordersPerWorker int = 100
-
 @description('Optional. Workers at the most in Container Apps.')
 @minValue(1)
 param maxReplicas int = 5
+
+@description('Optional. Orders in line for which one more worker is started. Each group has one a minute, and a worker does some hundreds of quiet groups in that time.')
+param ordersPerWorker int = 100
 
 @description('Optional. Release of Node for Functions.')
 @allowed(['22', '24'])

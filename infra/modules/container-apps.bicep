@@ -188,7 +188,7 @@ resource worker 'Microsoft.App/containerApps@2025-01-01' = {
               metadata: {
                 queueName: 'commands'
                 namespace: serviceBusNamespaceName
-                messageCount: string(ordersPerWorker)
+                messageCount: '${ordersPerWorker}'
                 cloud: kedaCloud
               }
             }
