@@ -7,6 +7,7 @@ import { copyStoreContract } from '../contracts/copy-store.contract.ts';
 import { logStoreContract } from '../contracts/log-store.contract.ts';
 import { seedStoreContract } from '../contracts/seed-store.contract.ts';
 import { surveyContract } from '../contracts/survey.contract.ts';
+import { isFullRun } from '../support/extent.ts';
 import { useAccounts } from './accounts.ts';
 
 const accounts = useAccounts();
@@ -38,7 +39,7 @@ copyStoreContract(
     servers.push(account);
     return { seeds: (await open()).seeds, copies: new BlobCopyStore(account, { serverSideCopy: true }) };
   },
-  { isIndependent: false },
+  { isIndependent: false, isWhole: isFullRun },
 );
 catalogContract('Azurite', async () => (await open()).catalog);
 surveyContract('Azurite', open);

@@ -9,6 +9,7 @@ import { startWorker } from '../../src/demo/worker-child.ts';
 import { stopStack } from '../../src/local/detached.ts';
 import { PROJECT_ROOT } from '../../src/local/stack-config.ts';
 import { readStack } from '../../src/local/stack-state.ts';
+import { Operator } from '../support/cli.ts';
 import { writeSmallTrace } from './small-trace.ts';
 
 const BIN = join(PROJECT_ROOT, 'bin/tidemark.js');
@@ -51,6 +52,9 @@ function tidemark(...args: string[]): { child: ChildProcess; finished: Promise<F
   }));
   return { child, finished };
 }
+
+/** For what needs no process of its own. `point list` finds the stack by its home, as any command does. */
+const operator = new Operator(() => ({ TIDEMARK_HOME: home }));
 
 const demo = (trace: string, ...args: string[]) => tidemark('demo', '--trace', join(folder, trace), ...args);
 
@@ -96,10 +100,9 @@ describe('tidemark demo', () => {
     expect(stdout).toContain('1 WRONG');
     expect(stderr).toMatch(/^error\[DEMO_POINT_DIFFERS\]: point \S+-app has SHA-256 /m);
     expect(readStack(home)).toBeDefined();
-    const listed = await tidemark('point', 'list', 'demo', '--json').finished;
-    expect(JSON.parse(listed.stdout)).not.toEqual([]);
-    const again = await demo('trace', '--keep').finished;
-    expect([again.code, again.stderr]).toEqual([1, expect.stringContaining('error[LOCAL_ALREADY_RUNNING]')]);
+    expect(await operator.json('point', 'list', 'demo')).not.toEqual([]);
+    const again = await operator.run('demo', '--trace', join(folder, 'trace'), '--keep');
+    expect([again.exitCode, again.stderr]).toEqual([1, expect.stringContaining('error[LOCAL_ALREADY_RUNNING]')]);
     expect(readStack(home)).toBeDefined();
 
     await stopStack(home);

@@ -15,6 +15,7 @@ import type { SeedReader } from '../../src/seed/seed-store.ts';
 import { shipTrace } from '../../src/source/ship.ts';
 import { openTraceFolder } from '../../src/source/trace-folder.ts';
 import { Worker } from '../../src/worker/worker.ts';
+import { extent } from '../support/extent.ts';
 import { sha256 } from '../support/trace-oracle.ts';
 import { DISK_BYTES, END_US, imageAfter, STRETCH, writeSmallTrace } from './small-trace.ts';
 
@@ -129,7 +130,7 @@ describe('verifyPoints', () => {
           }),
         );
       }),
-      { numRuns: 6 },
+      { numRuns: extent({ quick: 2, full: 6 }) },
     );
   });
 

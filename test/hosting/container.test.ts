@@ -13,7 +13,7 @@ const services = useServices();
 const BOUND = { timeout: 60_000, interval: 50 };
 let dir = '';
 beforeAll(async () => {
-  dir = await writeSyntheticTrace(join(services().home, 'trace'));
+  dir = await writeSyntheticTrace(join(services().home, 'trace'), 1);
 });
 const proxies: FaultyProxy[] = [];
 afterEach(async () => {
@@ -149,8 +149,8 @@ it('ends with 1, and says why, when something fails that nobody expects', async 
     '--import',
     reject,
   ]);
-  expect(await container.ended).toBe(1);
   const refused = new ContainerChild({ ...services().environment(), TIDEMARK_ROLES: 'worker,cook' });
+  expect(await container.ended).toBe(1);
   expect(await refused.ended).toBe(1);
   expect(refused.lines).toMatchObject([{ level: 'fatal', code: 'CONFIG_INVALID' }]);
 });

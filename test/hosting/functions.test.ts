@@ -113,17 +113,19 @@ async function takeAll(limit = 5): Promise<void> {
   }
 }
 
-const SHIPPED = ['--start', '2026-11-20T04:02:00Z', '--stretch', '60', '--segment-seconds', '20'];
+const SHIPPED = ['--start', '2026-11-20T04:02:00Z', '--stretch', '60', '--segment-seconds', '60'];
+/** Of the trace: enough for one point. */
+const FIRST_SECONDS = '8';
 let dir = '';
 beforeAll(async () => {
   dir = await writeSyntheticTrace(join(stack.home, 'trace'));
   await operator.ok('policy', 'set', 'p', '--app-consistent-hours', '1');
 });
 
-async function protect(group: string): Promise<void> {
+async function protect(group: string, ...more: string[]): Promise<void> {
   const disks = ['--disk', 'disk0=2MiB', '--disk', 'disk1=2MiB'];
   await operator.ok('group', 'protect', group, '--policy', 'p', '--machine', 'web', ...disks);
-  await operator.ok('source', 'ship', group, '--trace', dir, ...SHIPPED);
+  await operator.ok('source', 'ship', group, '--trace', dir, ...SHIPPED, ...more);
 }
 
 const pointsOf = async (group: string): Promise<number> =>
@@ -204,7 +206,7 @@ it('orders turns each minute, does them by session, and hands over what its time
 }, 120_000);
 
 it('gives a command back that its time does not suffice for, and the next invocation goes on with its job', async () => {
-  await protect('asked');
+  await protect('asked', '--until', FIRST_SECONDS);
   await operator.ok('worker', 'run', '--once', '--group', 'asked');
   let app: App | undefined;
   const isStep = ({ method, url }: SeenRequest): boolean => method === 'PUT' && url.includes('/jobs/asked/');
@@ -237,7 +239,7 @@ it('gives a command back that its time does not suffice for, and the next invoca
 }, 120_000);
 
 it('answers HTTP as any other host, and leaves jobs to the function of sessions', async () => {
-  await protect('served');
+  await protect('served', '--until', FIRST_SECONDS);
   const { configuration, runtime } = await startApp();
   const verifiers = openVerifiers(configuration, undefined).verifiers(() => 0);
   const stopping = new AbortController();

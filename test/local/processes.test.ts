@@ -10,6 +10,8 @@ import { stopStack } from '../../src/local/detached.ts';
 import { isAlive } from '../../src/local/process-identity.ts';
 import { PROJECT_ROOT, readStackConfig, stackEnvironment } from '../../src/local/stack-config.ts';
 import { readStack } from '../../src/local/stack-state.ts';
+import { Operator } from '../support/cli.ts';
+import { extent } from '../support/extent.ts';
 
 const BIN = join(PROJECT_ROOT, 'bin/tidemark.js');
 const BOUND = { timeout: 25_000, interval: 25 };
@@ -59,6 +61,9 @@ async function makeHome(): Promise<(...args: string[]) => Started> {
 
 const lastHome = (): string => homes.at(-1) ?? '';
 
+/** For what needs no process of its own: commands that start nothing and wait for no signal. */
+const operator = new Operator(() => ({ TIDEMARK_HOME: lastHome(), TIDEMARK_PORT_BASE: String(nextPort) }));
+
 /** The state of the stack in the newest home, once it is up. */
 const untilUp = () =>
   vi.waitFor(() => {
@@ -68,18 +73,22 @@ const untilUp = () =>
   }, BOUND);
 
 describe('local up in the foreground', () => {
-  it.each(['SIGINT', 'SIGTERM'] as const)('ends with all its processes at %s', async (signal) => {
-    const tidemark = await makeHome();
-    const { child, finished } = tidemark('local', 'up');
-    const { services } = await untilUp();
-    expect(services.every(isAlive)).toBe(true);
-    // A second signal at once, as when both the terminal and a launcher pass Ctrl-C on; two of one kind would melt into one.
-    child.kill(signal);
-    child.kill(signal === 'SIGINT' ? 'SIGTERM' : 'SIGINT');
-    expect(await finished).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('is down') });
-    expect(services.filter(isAlive)).toEqual([]);
-    expect(existsSync(join(lastHome(), 'stack.json'))).toBe(false);
-  });
+  // Each run sends both; only the order differs.
+  it.each(extent<NodeJS.Signals[]>({ quick: ['SIGINT'], full: ['SIGINT', 'SIGTERM'] }))(
+    'ends with all its processes at %s',
+    async (signal) => {
+      const tidemark = await makeHome();
+      const { child, finished } = tidemark('local', 'up');
+      const { services } = await untilUp();
+      expect(services.every(isAlive)).toBe(true);
+      // A second signal at once, as when both the terminal and a launcher pass Ctrl-C on; two of one kind would melt into one.
+      child.kill(signal);
+      child.kill(signal === 'SIGINT' ? 'SIGTERM' : 'SIGINT');
+      expect(await finished).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('is down') });
+      expect(services.filter(isAlive)).toEqual([]);
+      expect(existsSync(join(lastHome(), 'stack.json'))).toBe(false);
+    },
+  );
 
   it('leaves no process behind at SIGKILL, detached or not, and loses no data', async () => {
     const tidemark = await makeHome();
@@ -102,8 +111,12 @@ describe('local up in the foreground', () => {
     const detached = await untilUp();
     process.kill(detached.supervisor.pid, 'SIGKILL');
     await vi.waitFor(() => expect(detached.services.filter(isAlive)).toEqual([]), BOUND);
-    const env = await tidemark('local', 'env').finished;
-    expect(env).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('error[LOCAL_NOT_RUNNING]: ') });
+    const env = await operator.run('local', 'env');
+    expect(env).toMatchObject({
+      exitCode: 1,
+      stdout: '',
+      stderr: expect.stringContaining('error[LOCAL_NOT_RUNNING]: '),
+    });
   });
 });
 
@@ -114,17 +127,16 @@ describe('local up --detach', () => {
     const { supervisor, services, ports } = await untilUp();
     expect([supervisor, ...services].every(isAlive)).toBe(true);
 
-    const again = await tidemark('local', 'up', '--detach', '--json').finished;
-    expect(JSON.parse(again.stdout)).toMatchObject({ status: 'already-running', ports });
-    const shell = await tidemark('local', 'env').finished;
+    const again = await operator.json('local', 'up', '--detach');
+    expect(again).toMatchObject({ status: 'already-running', ports });
+    const shell = await operator.ok('local', 'env');
     expect(shell.stdout).toContain(
       `export TIDEMARK_SERVICE_BUS_CONNECTION_STRING='Endpoint=sb://127.0.0.1:${ports.broker};`,
     );
 
-    expect(await tidemark('local', 'down').finished).toMatchObject({ code: 0, stderr: '' });
+    expect(await operator.run('local', 'down')).toMatchObject({ exitCode: 0, stderr: '' });
     expect([supervisor, ...services].filter(isAlive)).toEqual([]);
-    const twice = await tidemark('local', 'down', '--json').finished;
-    expect(JSON.parse(twice.stdout)).toMatchObject({ status: 'not-running' });
+    expect(await operator.json('local', 'down')).toMatchObject({ status: 'not-running' });
   });
 
   it('reports why it cannot start', async () => {

@@ -8,7 +8,8 @@ import { openTraceFolder } from '../../src/source/trace-folder.ts';
 import type { TraceDisk } from '../../src/source/trace-folder.ts';
 import { readTrace } from '../../src/source/trace-reader.ts';
 import type { TraceEntry } from '../../src/source/trace-reader.ts';
-import { expectations, sha256, TRACE_NAMES, tracePath, TraceReplay } from '../support/trace-oracle.ts';
+import { isFullRun } from '../support/extent.ts';
+import { expectations, sha256, TRACE_NAMES, tracePath, TraceReplay, traceTimes } from '../support/trace-oracle.ts';
 import { encodeLog, encodeTimes, writeTrace } from './make-trace.ts';
 import type { MadeEntry } from './make-trace.ts';
 
@@ -74,6 +75,8 @@ async function replay(
 }
 
 describe.each(TRACE_NAMES)('%s', (name) => {
+  // The recorded hashes judge the reader on every trace; that the oracle makes the same bytes of two disks is enough of it here.
+  const isOracleAsked = isFullRun || name === 't4-two-disks';
   const dir = tracePath(name);
   const expected = expectations(dir);
   const wantedMarks = expected.marks.map(({ text }) => text).filter((text) => /^(app|crash)-consistent/.test(text));
@@ -84,24 +87,25 @@ describe.each(TRACE_NAMES)('%s', (name) => {
     async (disk, diskSizeBytes) => {
       const files = (await openTraceFolder(dir)).disks[disk];
       if (files === undefined || sample === undefined) throw new Error('no disk or mark');
-      const oracle = new TraceReplay(dir, disk);
+      const times = traceTimes(dir, disk);
+      const oracle = isOracleAsked ? new TraceReplay(dir, disk) : undefined;
       const image = Buffer.alloc(diskSizeBytes);
       for await (const part of readBaseCopy({ imageFile: files.imageFile, diskSizeBytes, signal })) {
         part.data.copy(image, part.offsetBytes);
       }
-      expect(image.equals(oracle.image)).toBe(true);
+      if (oracle !== undefined) expect(image.equals(oracle.image)).toBe(true);
       const { marks, endUs } = await replay(files, image, (id, traceTimeUs) => {
         if (id !== sample.text) return;
-        oracle.advance({ entries: sample.idx[disk] ?? -1 });
-        expect(image.equals(oracle.image)).toBe(true);
-        expect(oracle.sha256()).toBe(sample.sha256[disk]);
-        expect(traceTimeUs).toBe(oracle.times[sample.idx[disk] ?? -1]);
+        expect(sha256(image)).toBe(sample.sha256[disk]);
+        expect(traceTimeUs).toBe(times[sample.idx[disk] ?? -1]);
+        oracle?.advance({ entries: sample.idx[disk] ?? -1 });
+        if (oracle !== undefined) expect(image.equals(oracle.image)).toBe(true);
       });
       expect(marks).toEqual(wantedMarks);
-      expect(endUs).toBe(oracle.times.at(-1));
-      oracle.advance({ entries: expected.entries[disk] ?? -1 });
-      expect(image.equals(oracle.image)).toBe(true);
+      expect(endUs).toBe(times.at(-1));
       expect(sha256(image)).toBe(expected.final_sha256[disk]);
+      oracle?.advance({ entries: expected.entries[disk] ?? -1 });
+      if (oracle !== undefined) expect(image.equals(oracle.image)).toBe(true);
     },
   );
 });

@@ -1,4 +1,4 @@
-/** A small trace of two disks, for tests of which the writes are only the backdrop. */
+/** A small trace of one disk or two, for tests of which the writes are only the backdrop. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type MadeEntry, writeTrace } from '../source/make-trace.ts';
@@ -29,8 +29,10 @@ function entriesOf(disk: number): MadeEntry[] {
 }
 
 /** Writes the trace and the part of expect.json that oracles read. @returns the folder */
-export async function writeSyntheticTrace(folder: string): Promise<string> {
-  const disks = [0, 1].map((disk) => ({ entries: entriesOf(disk), image: payload(1000 + disk, MIB) }));
+export async function writeSyntheticTrace(folder: string, diskCount: 1 | 2 = 2): Promise<string> {
+  const disks = [0, 1]
+    .slice(0, diskCount)
+    .map((disk) => ({ entries: entriesOf(disk), image: payload(1000 + disk, MIB) }));
   await writeTrace(folder, disks);
   const places = disks.map(({ entries }) => entries.flatMap(({ kind }, index) => (kind === 'mark' ? [index] : [])));
   const marks = (disks[0]?.entries ?? [])

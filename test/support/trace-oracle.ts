@@ -76,6 +76,12 @@ function mustLoad(dir: string, name: string): Buffer {
   return bytes;
 }
 
+/** `t_in_us` of every entry. */
+export function traceTimes(dir: string, disk: number): number[] {
+  const rows = mustLoad(dir, `disk${disk}.times.csv`).toString('latin1').trim().split('\n');
+  return rows.slice(1).map((row) => Number(row.split(',')[2]));
+}
+
 const SECTOR_BYTES = 512;
 /** The base copy leaves out blocks of this size that are zero (docs/source.md). */
 const BASE_BLOCK_BYTES = 4096;
@@ -107,8 +113,7 @@ export class TraceReplay {
     this.#log = mustLoad(dir, `disk${disk}.log`);
     this.#sectorBytes = this.#log.readUInt32LE(24);
     this.#position = this.#sectorBytes;
-    const rows = mustLoad(dir, `disk${disk}.times.csv`).toString('latin1').trim().split('\n');
-    this.times = rows.slice(1).map((row) => Number(row.split(',')[2]));
+    this.times = traceTimes(dir, disk);
   }
 
   get entries(): number {
