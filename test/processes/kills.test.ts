@@ -53,7 +53,9 @@ interface Message {
 it(`kills everything but storage, seed ${SEED}`, async () => {
   const random = randomFrom(SEED);
   const between = (least: number, most: number): number => least + Math.floor(random() * (most - least));
-  const web = await Protected.create(services(), 'killed', tracePath('t4-two-disks'), SEGMENT_SECONDS);
+  const web = await Protected.create(services(), 'killed', tracePath('t4-two-disks'), {
+    segmentSeconds: SEGMENT_SECONDS,
+  });
   const { blob, broker } = services().ports;
   const [toSource, toWorker, toBroker] = await Promise.all([blob, blob, broker].map((port) => openProxy(port, random)));
   if (toSource === undefined || toWorker === undefined || toBroker === undefined) throw new Error('three proxies');
