@@ -6,13 +6,17 @@ import { join } from 'node:path';
 import { afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { BlobServiceClient } from '@azure/storage-blob';
 import { type Fault, FaultyProxy, type SeenRequest } from '../azure/faulty-proxy.ts';
+import { extent } from '../support/extent.ts';
 import { writeSyntheticTrace } from '../support/synthetic-trace.ts';
 import { Child } from './child.ts';
 import { Protected } from './protected.ts';
 import { useServices } from './services.ts';
 
 const services = useServices();
-const BOUND = { timeout: 40_000, interval: 50 };
+/** Each look is a command with requests of its own: more of them only keep those busy who are waited for. */
+const BOUND = { timeout: 40_000, interval: 250 };
+/** Gives nine points: six at boundaries, three at marks. */
+const UNTIL_SECONDS = 30;
 let dir = '';
 beforeAll(async () => {
   dir = await writeSyntheticTrace(join(services().home, 'trace'));
@@ -31,7 +35,8 @@ afterEach(async () => {
   for (const proxy of proxies.splice(0)) await proxy.close();
 });
 
-const begin = (group: string): Promise<Protected> => Protected.create(services(), group, dir);
+const begin = (group: string): Promise<Protected> =>
+  Protected.create(services(), group, dir, { untilSeconds: UNTIL_SECONDS });
 
 /** Runs `args` again and again, as somebody would who reads "run the same command again to go on". */
 async function untilDone(web: Protected, args: readonly string[]): Promise<void> {
@@ -48,59 +53,74 @@ const isProgress = ({ method, url }: SeenRequest): boolean =>
 const isChanges = ({ method, url }: SeenRequest): boolean => method === 'PUT' && url.includes('.changes');
 const isPut = ({ method, url }: SeenRequest): boolean => method === 'PUT' && url.includes('comp=page');
 
-/** The request of an owner that is the first one in storage's next life. */
-const FIRST_REQUESTS = [
-  ['a page', isPut],
-  ['a changes list', isChanges],
-  ['a manifest', isManifest],
-  ['a progress document', isProgress],
-] as const;
+type Matches = (seen: SeenRequest) => boolean;
+/** The request of an owner that is its first one in storage's next life: one with a lease, and one without. */
+const FIRST_REQUESTS: readonly (readonly [string, Matches])[] = [
+  ['page', isPut],
+  ['manifest', isManifest],
+  ...extent<readonly (readonly [string, Matches])[]>({
+    quick: [],
+    full: [
+      ['changes', isChanges],
+      ['progress', isProgress],
+    ],
+  }),
+];
 
-it.each(FIRST_REQUESTS)(
-  'a killed storage that first sees %s of its old owner: all points are made right again',
-  async (what, isIt) => {
-    const web = await begin(what.replaceAll(' ', '-'));
-    await web.operator.ok(...web.ship());
-    const proxy = await FaultyProxy.start(services().ports.blob);
-    proxies.push(proxy);
-    let manifests = 0;
-    let event: Promise<void> | undefined;
-    let stage: 'before' | 'kept' | 'back' = 'before';
-    // Everything that is sent while the index is kept, or while storage is back in time, waits.
+/** An owner in mid-work whose requests are held back twice: all from the first one that matches, until it is let go. */
+class HeldOwner {
+  readonly web: Protected;
+  readonly child: Child;
+  readonly #stops: readonly { readonly manifests: number; readonly matches: Matches }[];
+  readonly #reached = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  readonly #letGo = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  #stop = 0;
+  #manifests = 0;
+  #held: Promise<void> | undefined;
+
+  private constructor(web: Protected, proxy: FaultyProxy, matches: Matches) {
+    this.web = web;
+    this.#stops = [
+      { manifests: 2, matches: isPut },
+      { manifests: 5, matches },
+    ];
     proxy.rule = async (seen): Promise<Fault> => {
-      await event;
-      if (isManifest(seen)) manifests++;
-      if (stage === 'before' && manifests === 2 && isPut(seen)) {
-        stage = 'kept';
-        await (event = services().keepIndex());
-      } else if (stage === 'kept' && manifests >= 5 && isIt(seen)) {
-        stage = 'back';
-        await (event = services().rollBack());
+      await this.#held;
+      if (isManifest(seen)) this.#manifests++;
+      const stop = this.#stops[this.#stop];
+      if (stop !== undefined && this.#manifests >= stop.manifests && stop.matches(seen)) {
+        this.#held = this.#letGo[this.#stop]?.promise;
+        this.#reached[this.#stop++]?.resolve();
+        await this.#held;
       }
       return 'pass';
     };
-    const owner = new Child(services().environment({ blob: proxy.port }), web.work('--once'));
-    const { code } = await owner.ended;
-    expect(stage).toBe('back');
-    expect(code).toBe(3);
-    expect(owner.stderr).toMatch(/error\[OWNERSHIP_LOST\]/);
-    await untilDone(web, web.work('--once'));
-    await web.requireAllRight();
-  },
-);
+    this.child = new Child(services().environment({ blob: proxy.port }), web.work('--once'));
+  }
 
-it('an idle owner does not go on from what it remembers', async () => {
-  const web = await begin('idle');
-  await web.operator.ok(...web.ship('10'));
-  const owner = new Child(services().environment(), web.work());
-  await vi.waitFor(async () => expect((await web.status()).points).toBe(3), BOUND);
-  await services().keepIndex();
-  await web.operator.ok(...web.ship('25'));
-  // The messages leave last: then nothing of the owner is under way.
-  await vi.waitFor(async () => expect(await web.status()).toMatchObject({ points: 7, messagesWaiting: 0 }), BOUND);
-  const backAtMs = Date.now();
-  await services().rollBack();
-  expect((await web.status()).points).toBe(3);
+  static async start(first: string, matches: Matches): Promise<HeldOwner> {
+    const web = await begin(`first-${first}`);
+    await web.operator.ok(...web.ship());
+    const proxy = await FaultyProxy.start(services().ports.blob);
+    proxies.push(proxy);
+    return new HeldOwner(web, proxy, matches);
+  }
+
+  /** Until it is held for the first (0) or the second time (1). @throws Error when it ends before */
+  async reached(stop: 0 | 1): Promise<void> {
+    const ended = this.child.ended.then(({ code }) => {
+      throw new Error(`${this.web.group} ended with ${code} before stop ${stop}: ${this.child.stderr}`);
+    });
+    await Promise.race([this.#reached[stop]?.promise, ended]);
+  }
+
+  letGo(stop: 0 | 1): void {
+    this.#letGo[stop]?.resolve();
+  }
+}
+
+/** Storage is back where the group had three points: the owner that remembers more makes all again, and reports it again. */
+async function requireAnew(web: Protected, owner: Child, backAtMs: number): Promise<void> {
   await web.operator.ok(...web.ship());
   const complete = web.expectedIds().length;
   await vi.waitFor(async () => expect((await web.status()).points).toBe(complete), BOUND);
@@ -113,7 +133,37 @@ it('an idle owner does not go on from what it remembers', async () => {
   const messages = await web.operator.jsonLines<Message>('monitor', 'tail', '--no-follow', '--group', web.group);
   const anew = messages.filter(({ id, type }) => type === 'Tidemark.PointCreated' && sequenceOf(id) > backAtMs);
   expect(anew.map(({ data }) => data.point)).toEqual(web.expectedIds().slice(3));
-});
+}
+
+// One saving of the index and one death of storage for all of them: each group is a case of its own.
+it('a killed storage is back at an earlier moment: an owner at work is refused, an idle one reads again, all points are made right', async () => {
+  const idle = await begin('idle');
+  await idle.operator.ok(...idle.ship('10'));
+  const idleOwner = new Child(services().environment(), idle.work());
+  const owners = await Promise.all(FIRST_REQUESTS.map((first) => HeldOwner.start(...first)));
+  await Promise.all(owners.map((owner) => owner.reached(0)));
+  await vi.waitFor(async () => expect((await idle.status()).points).toBe(3), BOUND);
+
+  // Everything that is sent while the index is kept, or while storage is back in time, waits.
+  await services().keepIndex();
+  for (const owner of owners) owner.letGo(0);
+  await idle.operator.ok(...idle.ship('25'));
+  // The messages leave last: then nothing of the owner is under way.
+  await vi.waitFor(async () => expect(await idle.status()).toMatchObject({ points: 7, messagesWaiting: 0 }), BOUND);
+  await Promise.all(owners.map((owner) => owner.reached(1)));
+  const backAtMs = Date.now();
+  await services().rollBack();
+  expect((await idle.status()).points).toBe(3);
+  for (const owner of owners) owner.letGo(1);
+
+  for (const { web, child } of owners) {
+    expect(await child.ended).toMatchObject({ code: 3 });
+    expect(child.stderr).toMatch(/error\[OWNERSHIP_LOST\]/);
+    await untilDone(web, web.work('--once'));
+    await web.requireAllRight();
+  }
+  await requireAnew(idle, idleOwner, backAtMs);
+}, 120_000);
 
 it('a segment that vanished behind what is applied stops the group, and the group says why', async () => {
   const web = await begin('vanished');
@@ -133,30 +183,35 @@ it('a segment that vanished behind what is applied stops the group, and the grou
   });
 });
 
-it('a lease ends with the life of the storage that granted it', async () => {
+/** A lease on a blob that nobody else knows. @returns what must be true of it when storage has a new life */
+async function takeLease(name: string): Promise<() => Promise<void>> {
   const connection = services().environment()['TIDEMARK_REPLICA_CONNECTION_STRING'] ?? '';
   const container = BlobServiceClient.fromConnectionString(connection).getContainerClient('leases');
-  await container.create();
-  const blob = container.getBlockBlobClient('held');
+  await container.createIfNotExists();
+  const blob = container.getBlockBlobClient(name);
   await blob.upload('x', 1);
   const lease = blob.getBlobLeaseClient();
   await lease.acquireLease(60);
-  await services().restart('azurite', 'SIGTERM');
-  await expect(lease.renewLease()).rejects.toMatchObject({ statusCode: 409 });
-  await expect(blob.upload('y', 1, { conditions: { leaseId: lease.leaseId } })).rejects.toMatchObject({
-    statusCode: 412,
-  });
-  await blob.upload('z', 1);
-});
+  return async () => {
+    await expect(lease.renewLease()).rejects.toMatchObject({ statusCode: 409 });
+    const conditions = { leaseId: lease.leaseId };
+    await expect(blob.upload('y', 1, { conditions })).rejects.toMatchObject({ statusCode: 412 });
+    await blob.upload('z', 1);
+  };
+}
 
 it.each(['SIGTERM', 'SIGKILL'] as const)(
-  'a storage that ends by %s under a running worker and source: nothing is wrong, nothing is silent',
+  'a storage that ends by %s under a running worker and source: no lease lives on, nothing is wrong, nothing is silent',
   async (signal) => {
     const web = await begin(`both-${signal.toLowerCase()}`);
+    const requireLeaseEnded = await takeLease(signal);
+    // A kill may take all that was made since the last saving: of the group, but not the group itself.
+    if (signal === 'SIGKILL') await services().untilSaved();
     const worker = new Child(services().environment(), web.work());
     const first = new Child(services().environment(), web.ship());
     await vi.waitFor(async () => expect((await web.status()).points).toBeGreaterThan(1), BOUND);
     await services().restart('azurite', signal);
+    await requireLeaseEnded();
     await first.ended;
     await untilDone(web, web.ship());
     const complete = web.expectedIds().length;

@@ -1,7 +1,9 @@
-/** The main job on a recorded trace while everything around it dies: source, worker, connections, broker. */
+/** The main job while everything around it dies: source, worker, connections, broker. */
+import { join } from 'node:path';
 import { setTimeout as limit } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
-import { extent } from '../support/extent.ts';
+import { extent, isFullRun } from '../support/extent.ts';
+import { writeSyntheticTrace } from '../support/synthetic-trace.ts';
 import { tracePath } from '../support/trace-oracle.ts';
 import { Child } from './child.ts';
 import { Protected } from './protected.ts';
@@ -53,7 +55,10 @@ interface Message {
 it(`kills everything but storage, seed ${SEED}`, async () => {
   const random = randomFrom(SEED);
   const between = (least: number, most: number): number => least + Math.floor(random() * (most - least));
-  const web = await Protected.create(services(), 'killed', tracePath('t4-two-disks'), SEGMENT_SECONDS);
+  const dir = isFullRun ? tracePath('t4-two-disks') : await writeSyntheticTrace(join(services().home, 'trace'));
+  const web = await Protected.create(services(), 'killed', dir, {
+    segmentSeconds: SEGMENT_SECONDS,
+  });
   const { blob, broker } = services().ports;
   const [toSource, toWorker, toBroker] = await Promise.all([blob, blob, broker].map((port) => openProxy(port, random)));
   if (toSource === undefined || toWorker === undefined || toBroker === undefined) throw new Error('three proxies');

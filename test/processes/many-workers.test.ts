@@ -1,11 +1,12 @@
 /** Four worker processes that share groups, one of them killed, one stopped for longer than its locks last. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { extent } from '../support/extent.ts';
 import './child.ts';
 import { figuresOf, Fleet } from './fleet.ts';
 import { Services } from './services.ts';
 
 const SEED = Number(process.env['TIDEMARK_FLEET_SEED'] ?? Date.now() % 2 ** 31);
-const GROUPS = 32;
+const GROUPS = extent({ quick: 16, full: 32 });
 let services: Services;
 beforeAll(async () => {
   services = await Services.start({ lockDuration: 'PT5S' });

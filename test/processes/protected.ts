@@ -12,6 +12,14 @@ import type { Services } from './services.ts';
 /** Disks up to this size are read whole, with one request; an export needs one for each range. */
 const WHOLE_READ_BYTES = 4 * 1024 * 1024;
 
+/** How a trace is played. */
+export interface Played {
+  /** Source time in a segment; points are five minutes apart. */
+  readonly segmentSeconds?: number;
+  /** Trace time at which it ends; with its last entry when left out. */
+  readonly untilSeconds?: number;
+}
+
 export interface Status {
   readonly state: string;
   readonly points: number;
@@ -32,20 +40,22 @@ export class Protected {
   readonly #shipment: Shipment;
   readonly #segmentSeconds: number;
 
-  private constructor(services: Services, group: string, dir: string, segmentSeconds: number) {
+  private constructor(services: Services, group: string, dir: string, played: Played) {
     const environment = services.environment();
     this.group = group;
     this.operator = new Operator(() => environment);
     this.storage = new RawStorage(environment);
     this.#home = services.home;
+    const { segmentSeconds = 60, untilSeconds } = played;
     this.#segmentSeconds = segmentSeconds;
-    this.#shipment = { dir, startUs: usOf('2026-11-20T04:02:00Z'), stretch: 60 };
+    const untilUs = untilSeconds === undefined ? {} : { untilUs: untilSeconds * 1e6 };
+    this.#shipment = { dir, startUs: usOf('2026-11-20T04:02:00Z'), stretch: 60, ...untilUs };
     this.disks = expectations(this.#shipment.dir).disk_size.map((_, disk) => `${group}/web/disk${disk}`);
   }
 
-  /** `dir`: a trace folder with its expect.json. `segmentSeconds`: source time in a segment; points are five minutes apart. */
-  static async create(services: Services, group: string, dir: string, segmentSeconds = 60): Promise<Protected> {
-    const made = new Protected(services, group, dir, segmentSeconds);
+  /** `dir`: a trace folder with its expect.json. */
+  static async create(services: Services, group: string, dir: string, played: Played = {}): Promise<Protected> {
+    const made = new Protected(services, group, dir, played);
     await made.operator.ok('policy', 'set', 'p', '--app-consistent-hours', '1');
     const sizes = expectations(made.#shipment.dir).disk_size;
     const disks = sizes.flatMap((sizeBytes, disk) => ['--disk', `disk${disk}=${sizeBytes}`]);
@@ -53,10 +63,11 @@ export class Protected {
     return made;
   }
 
-  /** Arguments that ship the trace, or its beginning. */
+  /** Arguments that ship everything that is played, or its beginning. */
   ship(untilSeconds?: string): string[] {
-    const { dir, startUs, stretch } = this.#shipment;
-    const until = untilSeconds === undefined ? [] : ['--until', untilSeconds];
+    const { dir, startUs, stretch, untilUs } = this.#shipment;
+    const endSeconds = untilSeconds ?? (untilUs === undefined ? undefined : String(untilUs / 1e6));
+    const until = endSeconds === undefined ? [] : ['--until', endSeconds];
     const times = ['--start', isoOf(startUs), '--stretch', String(stretch)];
     const segments = ['--segment-seconds', String(this.#segmentSeconds)];
     return ['source', 'ship', this.group, '--trace', dir, ...times, ...segments, ...until];
@@ -117,7 +128,7 @@ export class Protected {
     return this.disks.map((_, disk) => new TraceReplay(this.#shipment.dir, disk));
   }
 
-  /** Ids of the points that the whole trace gives, oldest first. */
+  /** Ids of the points that all that is played gives, oldest first. */
   expectedIds(): string[] {
     return expectedPoints(this.#shipment, this.#replays, 'boundaries').map(({ id }) => id);
   }

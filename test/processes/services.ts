@@ -1,6 +1,6 @@
 /** Azurite and the broker as single processes, so that a test can end either of them in any way and start it again. */
 import { randomUUID } from 'node:crypto';
-import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BlobServiceClient } from '@azure/storage-blob';
@@ -23,7 +23,7 @@ export type ServiceName = 'azurite' | 'broker';
 
 const config = readStackConfig();
 /** Azurite saves each index file every five seconds when something in it has changed. */
-const SAVE_BOUND = { timeout: 20_000, interval: 50 };
+const SAVE_BOUND = { timeout: 20_000, interval: 100 };
 
 export class Services {
   readonly home: string;
@@ -101,22 +101,31 @@ export class Services {
   }
 
   /**
-   * Waits until Azurite has saved all its index files, and keeps copies. Nothing may change meanwhile. The two are saved at times of
-   * their own, and a saving that was under way holds an earlier state; so it is what they hold that tells.
+   * Waits until Azurite's index files hold everything that was made before the call: what a kill can no longer take. The two are saved
+   * at times of their own, and a saving that was under way holds an earlier state; so it is what they hold that tells.
    */
-  async keepIndex(): Promise<void> {
+  async untilSaved(): Promise<void> {
     const atMs = Date.now();
     const name = await this.#touch();
-    const files = await this.#indexFiles();
+    const held = new Map<string, { readonly savedMs: number; readonly isNew: boolean; readonly isNamed: boolean }>();
     await vi.waitFor(async () => {
-      const contents = await Promise.all(files.map((file) => readFile(file, 'utf8')));
-      const newestMs = contents.flatMap((text) =>
-        [...text.matchAll(/"lastModif(?:ied|y)InMS":(\d+)/gi)].map(([, ms]) => Number(ms)),
-      );
-      const isSaved = contents.some((text) => text.includes(name)) && newestMs.some((ms) => ms >= atMs);
+      for (const file of await this.#indexFiles()) {
+        const { mtimeMs: savedMs } = await stat(file);
+        if (held.get(file)?.savedMs === savedMs) continue;
+        const text = await readFile(file, 'utf8');
+        const isNew = [...text.matchAll(/"lastModif(?:ied|y)InMS":(\d+)/gi)].some(([, ms]) => Number(ms) >= atMs);
+        held.set(file, { savedMs, isNew, isNamed: text.includes(name) });
+      }
+      const all = [...held.values()];
+      const isSaved = all.some(({ isNamed }) => isNamed) && all.some(({ isNew }) => isNew);
       if (!isSaved) throw new Error('the index was not saved yet');
     }, SAVE_BOUND);
-    for (const file of files) await copyFile(file, `${file}.kept`);
+  }
+
+  /** Keeps copies of what Azurite has saved. Nothing may change meanwhile. */
+  async keepIndex(): Promise<void> {
+    await this.untilSaved();
+    for (const file of await this.#indexFiles()) await copyFile(file, `${file}.kept`);
   }
 
   /**
