@@ -18,13 +18,13 @@ const operator = new Operator(() => stack.environment);
 let storage: RawStorage;
 let dir: string;
 
-const START_US = usOf('2026-11-20T04:01:30Z');
-const STRETCH = 60;
+const START_US = usOf('2026-11-20T04:13:15Z');
+const STRETCH = 30;
 /** Two seconds of the trace, once {@link FIRST} is shipped. */
 const SEGMENT_SECONDS = 2 * STRETCH;
 /** Three segments that are sound. */
 const FIRST = ['--until', '18', '--segment-seconds', `${6 * STRETCH}`];
-/** The segment that is damaged: it covers 04:23:30 to 04:25:30, and so one boundary. It begins at this second of the trace. */
+/** The segment that is damaged: it covers 04:24:15 to 04:25:15, and so one boundary. It begins at this second of the trace. */
 const BAD = 6;
 /** The last one of a group with a damaged segment, and the second of the trace at which it ends. */
 const LAST = 8;
@@ -160,7 +160,7 @@ async function protect(group: string): Promise<void> {
 }
 
 /** Points of the trace's 40 seconds, of those before the damaged segment, and of the first 18. */
-const POINTS = { whole: 8 + 4, beforeBad: 4 + 2, before18: 3 + 2 } as const;
+const POINTS = { whole: 4 + 4, beforeBad: 2 + 2, before18: 2 + 2 } as const;
 
 interface Part {
   /** Trace time before which was shipped what counts. */
