@@ -32,7 +32,7 @@ it('has crash points at crash marks and app points at app marks, and none on fiv
   const times = ['--start', isoOf(shipment.startUs), '--stretch', `${shipment.stretch}`];
   const ship = (machine: string, file: string, ...more: string[]) => {
     const disk = ['--machine', machine, '--disk', `data=${file}`];
-    return operator.ok('source', 'ship', 'duo', '--trace', dir, ...disk, ...times, ...more);
+    return operator.ok('source', 'ship', 'duo', '--trace', dir, ...disk, ...times, '--segment-seconds', '60', ...more);
   };
   const work = () => operator.ok('worker', 'run', '--once');
   const status = () => operator.json<Status>('status', 'duo');

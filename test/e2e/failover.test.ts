@@ -1,4 +1,4 @@
-/** A drill and a failover of a recorded disk, by the command line, on the local stack: every byte that Azure gets. */
+/** A drill and a failover, by the command line, on the local stack: every byte that Azure gets. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -10,6 +10,7 @@ import type { CommandPlan, JobView } from '../../src/commands/commands.ts';
 import type { GroupStatus } from '../../src/worker/status.ts';
 import { Operator } from '../support/cli.ts';
 import { useStack } from '../support/stack.ts';
+import { isFullRun } from '../support/extent.ts';
 import { RawStorage } from '../support/storage.ts';
 import { writeSyntheticTrace } from '../support/synthetic-trace.ts';
 import { expectedPoints, type ExpectedPoint } from '../support/point-oracle.ts';
@@ -17,11 +18,11 @@ import { expectations, traceEnd, tracePath, TraceReplay } from '../support/trace
 
 const stack = useStack();
 const operator = new Operator(() => stack.environment);
-/** A recorded disk, for the drill; a small made one, for everything that takes several rounds. */
-const recorded = tracePath('t1-ext4-sqlite');
-const START = ['--start', '2026-11-23T04:01:00Z', '--stretch', '20'];
-const shipment = { dir: recorded, startUs: 1_795_406_460_000_000, stretch: 20, untilUs: 20_000_000 };
+const START = ['--start', '2026-11-23T04:01:00Z', '--stretch', '20', '--segment-seconds', '40'];
+const STARTED = { startUs: 1_795_406_460_000_000, stretch: 20 };
+/** A small made trace; the drill of a full run has a recorded disk. */
 let made = '';
+let drilled = '';
 const ship = (group: string, ...more: string[]) =>
   operator.ok('source', 'ship', group, '--trace', made, ...START, ...more);
 const NIC = '/subscriptions/s/resourceGroups/r/providers/Microsoft.Network/networkInterfaces';
@@ -74,17 +75,21 @@ async function hashOfDisk(name: string): Promise<string> {
   return createHash('sha256').update(bytes.subarray(0, -512)).digest('hex');
 }
 
-function hashOfPoint(point: string | null): string {
+function hashOfPoint(point: string | null, disk: number): string {
   const expected = points.find(({ id }) => id === point);
-  const [cut] = expected?.cuts ?? [];
-  if (cut === undefined) throw new Error(`the trace has no point ${point}`);
-  const replay = new TraceReplay(recorded, 0);
+  const cut = expected?.cuts[disk];
+  if (cut === undefined) throw new Error(`the trace has no disk ${disk} of point ${point}`);
+  const replay = new TraceReplay(drilled, disk);
   replay.advance(cut);
   return replay.sha256();
 }
 
+const madeBy = (job: JobView): readonly { disk: string; name: string }[] =>
+  (job.result?.['disks'] ?? []) as { disk: string; name: string }[];
 const disksOf = (job: JobView): readonly string[] =>
-  ((job.result?.['disks'] ?? []) as { name: string }[]).map(({ name }) => name).toSorted();
+  madeBy(job)
+    .map(({ name }) => name)
+    .toSorted();
 const diskOf = (job: JobView): string => disksOf(job)[0] ?? '';
 
 const give = (...argv: string[]): Promise<JobView> => operator.json<JobView>('failover', ...argv);
@@ -93,16 +98,19 @@ const status = (group: string): Promise<GroupStatus> => operator.json<GroupStatu
 beforeAll(async () => {
   made = await writeSyntheticTrace(join(stack.home, 'trace'));
   await operator.ok('policy', 'set', 'p', '--retention-hours', '24', '--app-consistent-hours', '1');
-  const [bytes] = expectations(recorded).disk_size;
+  drilled = isFullRun ? tracePath('t1-ext4-sqlite') : made;
+  const sizes = expectations(drilled).disk_size;
   const protect = ['--policy', 'p', '--machine', 'web'];
-  await operator.ok('group', 'protect', 'drill', ...protect, '--disk', `disk0=${bytes}`);
-  await operator.ok('source', 'ship', 'drill', '--trace', recorded, ...START, '--until', '20');
+  const disks = sizes.flatMap((bytes, disk) => ['--disk', `disk${disk}=${bytes}`]);
+  await operator.ok('group', 'protect', 'drill', ...protect, ...disks);
+  await operator.ok('source', 'ship', 'drill', '--trace', drilled, ...START, '--until', '20');
   for (const group of ['shop', 'other']) {
     await operator.ok('group', 'protect', group, ...protect, '--disk', 'disk0=2MiB', '--disk', 'disk1=2MiB');
     await ship(group, '--until', '20');
   }
   await operator.ok('worker', 'run', '--once');
-  points = expectedPoints(shipment, [new TraceReplay(recorded, 0)], 'boundaries');
+  const replays = sizes.map((_, disk) => new TraceReplay(drilled, disk));
+  points = expectedPoints({ ...STARTED, dir: drilled, untilUs: 20_000_000 }, replays, 'boundaries');
 }, LIMIT_MS);
 
 describe('a test failover', () => {
@@ -113,8 +121,12 @@ describe('a test failover', () => {
       const job = await give('test', 'drill', '--key', 'drill-1');
       expect(plan).toMatchObject({ dryRun: true, point: job.point });
       expect(plan.steps).toEqual(job.steps.map(({ name }) => name));
-      expect(await inAzure()).toEqual({ disks: [diskOf(job)], machines: [] });
-      expect(await hashOfDisk(diskOf(job))).toBe(hashOfPoint(job.point));
+      expect(await inAzure()).toEqual({ disks: disksOf(job), machines: [] });
+      expect(madeBy(job)).toHaveLength(expectations(drilled).disk_size.length);
+      for (const [index, { disk, name }] of madeBy(job).entries()) {
+        expect(disk).toBe(`disk${index}`);
+        expect(await hashOfDisk(name)).toBe(hashOfPoint(job.point, index));
+      }
       expect(await give('test', 'drill', '--key', 'drill-1')).toEqual(job);
       expect(await status('drill')).toMatchObject({ state: 'protected', testFailover: { state: 'tested' } });
       const { stdout } = await operator.ok('prune', 'drill', '--dry-run');
@@ -187,12 +199,11 @@ describe('a failover', () => {
       await arm().virtualMachines.beginDeleteAndWait(fromEnvironment('TIDEMARK_RESOURCE_GROUP'), 'web', {
         updateIntervalInMs: 5,
       });
-      const disks = (job.result?.['disks'] ?? []) as { disk: string; name: string }[];
-      for (const [index, { disk, name }] of disks.entries()) {
+      for (const [index, { disk, name }] of madeBy(job).entries()) {
         expect(disk).toBe(`disk${index}`);
         const replay = new TraceReplay(made, index);
         // A cut holds what was written before it; this one lies at the end of what was received.
-        replay.advance({ ...shipment, beforeUs: shipment.startUs + traceEnd(made) * shipment.stretch });
+        replay.advance({ ...STARTED, beforeUs: STARTED.startUs + traceEnd(made) * STARTED.stretch });
         expect(await hashOfDisk(name)).toBe(replay.sha256());
       }
       const early = await operator.run('group', 'disable', 'shop', '--yes');

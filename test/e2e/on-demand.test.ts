@@ -1,10 +1,12 @@
-/** Points on demand of a real trace, from the command line: each one is the replay of the trace before its moment. */
+/** Points on demand of a trace of two disks, from the command line: each one is the replay of the trace before its moment. */
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { Operator } from '../support/cli.ts';
+import { isFullRun } from '../support/extent.ts';
 import { isoOf, usOf } from '../support/point-oracle.ts';
 import { useStack } from '../support/stack.ts';
+import { writeSyntheticTrace } from '../support/synthetic-trace.ts';
 import { expectations, tracePath, TraceReplay } from '../support/trace-oracle.ts';
 import type { ListedPoint } from './verify-points.ts';
 
@@ -13,7 +15,6 @@ const operator = new Operator(() => stack.environment);
 const GROUP = 'shop';
 const START_US = usOf('2026-11-20T04:00:30Z');
 const STRETCH = 40;
-const dir = tracePath('t4-two-disks');
 
 interface Created extends ListedPoint {
   readonly isNew: boolean;
@@ -34,6 +35,7 @@ async function expectReplay({ id, cut, disks }: ListedPoint, replays: readonly T
 }
 
 it('makes points of everything received and of past moments, byte for byte, and leaves the others alone', async () => {
+  const dir = isFullRun ? tracePath('t4-two-disks') : await writeSyntheticTrace(join(stack.home, 'trace'));
   const sizes = expectations(dir).disk_size;
   const replays = sizes.map((_, disk) => new TraceReplay(dir, disk));
   const disks = sizes.flatMap((sizeBytes, disk) => ['--disk', `disk${disk}=${sizeBytes}`]);

@@ -30,7 +30,8 @@ beforeAll(async () => {
   for (const group of ['identity', 'shop']) {
     const disks = ['disk0', 'disk1'].flatMap((disk) => ['--disk', `${disk}=${SYNTHETIC_DISK_BYTES}`]);
     await operator.ok('group', 'protect', group, '--policy', 'p', '--machine', 'web', ...disks);
-    await operator.ok('source', 'ship', group, '--trace', trace, '--start', '2026-11-23T04:01:00Z', '--stretch', '20');
+    const times = ['--start', '2026-11-23T04:01:00Z', '--stretch', '20', '--until', '16', '--segment-seconds', '60'];
+    await operator.ok('source', 'ship', group, '--trace', trace, ...times);
   }
   await operator.ok('worker', 'run', '--once');
   file = join(folder, 'plan.json');

@@ -60,8 +60,9 @@ async function hashes(points: readonly ListedPoint[]): Promise<string[]> {
 
 it('comes back with every point, byte for byte, and replication goes on in a new epoch', async () => {
   const trace = await writeSyntheticTrace(await mkdtemp(join(stack.home, 'trace-')));
+  const times = ['--stretch', '40', '--segment-seconds', '80'];
   const ship = (start: string, ...more: string[]) =>
-    operator.ok('source', 'ship', GROUP, '--trace', trace, '--start', start, '--stretch', '40', ...more);
+    operator.ok('source', 'ship', GROUP, '--trace', trace, '--start', start, ...times, ...more);
   await operator.ok('policy', 'set', 'daily', '--retention-hours', '30', '--log-retention-hours', '24');
   await operator.ok(...protect);
   await ship(isoOf(START_US), '--until', '20');

@@ -85,7 +85,7 @@ beforeAll(async () => {
   await operator.ok('policy', 'set', 'daily');
   await operator.ok('group', 'protect', 'shop', '--policy', 'daily', '--machine', 'db', '--disk', `${DISK}=${SIZE}`);
   const trace = ['--trace', tracePath('t1-ext4-sqlite'), '--start', '2026-11-20T04:00:00Z', '--stretch', '40'];
-  await operator.ok('source', 'ship', 'shop', ...trace, '--segment-seconds', '60');
+  await operator.ok('source', 'ship', 'shop', ...trace, '--until', '12', '--segment-seconds', '60');
   await operator.ok('worker', 'run', '--once', '--group', 'shop');
   const points = await operator.json<{ id: string }[]>('point', 'list', 'shop');
   first = points[0]?.id ?? '';

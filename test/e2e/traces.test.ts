@@ -1,7 +1,7 @@
-/** Each bundled trace from its first write to its exported points, while a worker drains what is already shipped. */
+/** Each bundled trace, whole or its beginning, to its exported points, while a worker drains what is already shipped. */
 import { expect, it } from 'vitest';
 import { Operator } from '../support/cli.ts';
-import { isFullRun } from '../support/extent.ts';
+import { extent, isFullRun } from '../support/extent.ts';
 import { endUsOf, expectedPoints, isoOf, usOf, type Shipment } from '../support/point-oracle.ts';
 import { useStack } from '../support/stack.ts';
 import { RawStorage } from '../support/storage.ts';
@@ -17,11 +17,11 @@ interface Case {
   readonly trace: TraceName;
   readonly where: string;
   /** Source time of the trace's beginning. */
-  readonly start: (dir: string) => number;
+  readonly start: (dir: string, endUs: number) => number;
   /** Trace seconds at which the source stops for a moment; the worker is started anew each time. */
   readonly steps: readonly string[];
-  /** Instead of the default of ten: fewer segments keep the test quick. */
-  readonly segmentSeconds?: string;
+  /** Trace seconds before which all is shipped; to the trace's end in the full run, and when left out. */
+  readonly until?: number;
 }
 
 /** Trace time of the first write to disk 0 at or after entry `from`. */
@@ -41,39 +41,50 @@ const CASES: readonly Case[] = [
     trace: 't1-ext4-sqlite',
     where: 'so that a write falls on a boundary',
     start: (dir) => BOUNDARY_US - writeTimeUs(dir, 2000) * STRETCH,
-    steps: ['3.25', '19.999999', '33'],
-    segmentSeconds: '40',
+    steps: extent({ quick: ['3.25', '19.999999'], full: ['3.25', '19.999999', '33'] }),
   },
   {
     trace: 't2-ext4-postgres',
     where: 'on a boundary',
     start: () => BOUNDARY_US,
-    steps: ['12.5', '25'],
-    segmentSeconds: '40',
+    steps: extent({ quick: ['12.5'], full: ['12.5', '25'] }),
+    until: 16,
   },
   {
     trace: 't3-xfs-churn',
     where: 'a microsecond before a boundary',
     start: () => BOUNDARY_US - 1,
-    steps: ['5.000001', '27'],
-    segmentSeconds: '40',
+    steps: extent({ quick: ['5.000001'], full: ['5.000001', '27'] }),
+    until: 24,
   },
-  { trace: 't4-two-disks', where: 'a microsecond after a boundary', start: () => BOUNDARY_US + 1, steps: ['20'] },
+  {
+    trace: 't4-two-disks',
+    where: 'a microsecond after a boundary',
+    start: () => BOUNDARY_US + 1,
+    steps: extent({ quick: ['9'], full: ['20'] }),
+    until: 20,
+  },
   {
     trace: 't5-btrfs-churn',
     where: 'so that it ends on a boundary',
-    start: (dir) => BOUNDARY_US - traceEnd(dir) * STRETCH,
-    steps: ['10', '30'],
-    segmentSeconds: '40',
+    start: (_dir, endUs) => BOUNDARY_US - endUs * STRETCH,
+    steps: extent({ quick: ['10'], full: ['10', '30'] }),
+    until: 24,
   },
 ];
 
 it.each(CASES.map((one) => [one.trace, one.where, one] as const))(
   '%s, begun %s: every point is the replay up to its cut',
-  async (trace, _where, { start, steps, segmentSeconds }) => {
+  async (trace, _where, { start, steps, until }) => {
     const dir = tracePath(trace);
     const group = trace.slice(0, 2);
-    const shipment: Shipment = { dir, startUs: start(dir), stretch: STRETCH };
+    const untilUs = isFullRun || until === undefined ? undefined : until * 1e6;
+    const shipment: Shipment = {
+      dir,
+      startUs: start(dir, untilUs ?? traceEnd(dir)),
+      stretch: STRETCH,
+      ...(untilUs !== undefined && { untilUs }),
+    };
     const sizes = expectations(dir).disk_size;
     const disks = sizes.map((sizeBytes, disk) => `disk${disk}=${sizeBytes}`).flatMap((disk) => ['--disk', disk]);
     const hours = ['--retention-hours', '24', '--app-consistent-hours', '1'];
@@ -81,13 +92,13 @@ it.each(CASES.map((one) => [one.trace, one.where, one] as const))(
     await operator.ok('group', 'protect', group, '--policy', 'daily', '--machine', 'web', ...disks);
 
     const times = ['--start', isoOf(shipment.startUs), '--stretch', `${STRETCH}`];
-    const age = segmentSeconds === undefined ? [] : ['--segment-seconds', segmentSeconds];
-    const ship = ['source', 'ship', group, '--trace', dir, ...times, ...age];
+    const ship = ['source', 'ship', group, '--trace', dir, ...times, '--segment-seconds', '40'];
     const work = ['worker', 'run', '--once', '--group', group];
     for (const step of steps) {
       await Promise.all([operator.ok(...ship, '--until', step), operator.ok(...work)]);
     }
-    const [shipped] = await Promise.all([operator.json<{ end: string }>(...ship), operator.ok(...work)]);
+    const rest = untilUs === undefined ? ship : [...ship, '--until', `${until}`];
+    const [shipped] = await Promise.all([operator.json<{ end: string }>(...rest), operator.ok(...work)]);
     expect(shipped.end).toBe(isoOf(endUsOf(shipment)));
     await operator.ok(...work);
 
