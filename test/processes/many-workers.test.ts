@@ -19,7 +19,7 @@ it(`share the groups, whatever happens to some of them, seed ${SEED}`, async () 
   const scheduler = fleet.scheduler();
   const [killed, stopped, ...others] = [fleet.worker(), fleet.worker(), fleet.worker(), fleet.worker()];
   if (killed === undefined || stopped === undefined) throw new Error('four workers');
-  await fleet.untilOpened(GROUPS / 4);
+  await fleet.untilOpened(8);
   killed.kill('SIGKILL');
   stopped.kill('SIGSTOP');
   await fleet.ship();
