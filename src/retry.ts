@@ -17,6 +17,9 @@ export interface RetryPolicy {
 /** Four calls within about ten seconds: an outage longer than that is left to the next cycle of the caller. */
 export const MESSAGING_RETRY = { attempts: 4, firstDelayMs: 500, maxDelayMs: 5000 } as const;
 
+/** Of a loop that goes on whatever happens: the pause after a failure, doubled each time up to the second figure. */
+export const LOOP_PAUSE = { firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
+
 /** Before call `attempt + 1`: doubled each time, capped, then somewhere between half and all of that. */
 export function backoffMs(
   policy: Pick<RetryPolicy, 'firstDelayMs' | 'maxDelayMs' | 'random'>,

@@ -4,7 +4,7 @@
 import type { CommandMessage, CommandSession } from '../commands/command-queue.ts';
 import { handleCommand, MAX_DELIVERIES, type CommandOptions } from '../commands/handle-command.ts';
 import { TidemarkError } from '../errors.ts';
-import { backoffMs } from '../retry.ts';
+import { backoffMs, LOOP_PAUSE } from '../retry.ts';
 import { GROUPS_AT_ONCE, type Clock } from '../worker/ports.ts';
 import { isOrder, JOB_SUBJECT } from './orders.ts';
 import type { Turns } from './turns.ts';
@@ -15,8 +15,6 @@ const MESSAGES_OF_A_TURN = 100;
 const BEAT_MS = 10_000;
 /** Failures to reach the queue in a row before work goes on without it: a short outage is waited for. */
 const UNREACHED_AFTER = 3;
-/** Pause after a failure, doubled each time up to the second figure. */
-const PAUSE = { attempts: Infinity, firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
 
 export interface ListenerOptions extends CommandOptions {
   /** Told of what stops messages from being worked on, once per streak of failures, and of replies that nobody takes. */
@@ -102,7 +100,7 @@ async function pauseAfter(
 ): Promise<void> {
   const { clock, random, report } = options;
   if (++streak.failures === 1) report(error);
-  await clock.sleep(backoffMs({ ...PAUSE, random }, streak.failures), signal).catch(() => undefined);
+  await clock.sleep(backoffMs({ ...LOOP_PAUSE, random }, streak.failures), signal).catch(() => undefined);
 }
 
 /**

@@ -4,13 +4,10 @@
  */
 import { listGroups } from '../catalog/groups.ts';
 import { TidemarkError } from '../errors.ts';
-import { backoffMs } from '../retry.ts';
+import { backoffMs, LOOP_PAUSE } from '../retry.ts';
 import type { WorkerPorts } from '../worker/ports.ts';
 import { cycleOrder, eventOrder, groupOfEvent, pruneOrder, type Order } from './orders.ts';
 import type { CacheEventQueue, WorkQueue } from './work-queue.ts';
-
-/** Pause after a failure, doubled each time up to the second figure. */
-const PAUSE = { firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
 
 /** What one round of a loop may take; a longer one is given up, and begun anew after a pause. */
 export const STEP_LIMIT_MS = 45_000;
@@ -151,7 +148,7 @@ export class Scheduler {
       } catch (error) {
         if (signal.aborted) return;
         if (++failures === 1) report(error);
-        const pauseMs = backoffMs({ ...PAUSE, random: ports.random }, failures);
+        const pauseMs = backoffMs({ ...LOOP_PAUSE, random: ports.random }, failures);
         await ports.clock.sleep(pauseMs, signal).catch(() => undefined);
       }
     }

@@ -10,7 +10,6 @@ import type { Runtime } from '../runtime.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { WorkerObserver } from '../telemetry/worker-observer.ts';
 import { untilAborted } from '../until-aborted.ts';
-
 import { answerProbe } from './health.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { openDependencies, Readiness } from './readiness.ts';

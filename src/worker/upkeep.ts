@@ -20,7 +20,7 @@ import type { WorkerPorts } from './ports.ts';
 import { liveBuilding } from './progress.ts';
 import { notRecoverable } from './inspection.ts';
 
-/** Distance of two lag reports of an idle group. */
+/** Distance of two lag reports while the group is owned; a glance opens an idle one less often. */
 const LAG_REPORT_US = 60 * 1_000_000;
 const DELETES_IN_FLIGHT = 8;
 

@@ -8,7 +8,7 @@ import { newCounters, type DrainCounters } from './disk-drain.ts';
 import { TidemarkError } from '../errors.ts';
 import { refusal } from '../failover/states.ts';
 import type { MonitoringEvent } from '../monitoring/events.ts';
-import { backoffMs } from '../retry.ts';
+import { backoffMs, LOOP_PAUSE } from '../retry.ts';
 import type { Verification } from '../points/verify-point.ts';
 import type { PrunePlan } from '../retention/plan.ts';
 import type { Policy } from '../retention/policy.ts';
@@ -23,8 +23,6 @@ import { verifyPoints } from './verify-points.ts';
 const POLL_MS = 2000;
 /** After this long a group with a backlog lets others have its place; a cut or a window is always finished first. */
 const SLICE_MS = 30_000;
-/** Pause after an error: doubled each time up to the second figure, then somewhere between half and all of it. */
-const BACKOFF = { firstDelayMs: 1000, maxDelayMs: 30_000 } as const;
 /** Storage that asks for more patience than this is asked again all the same. */
 const MAX_RETRY_AFTER_MS = 300_000;
 /**
@@ -125,7 +123,7 @@ export class Worker {
 
   /** Before the next attempt at a group whose last `failures` attempts failed. */
   #pauseMs(error: unknown, failures: number): number {
-    return Math.max(backoffMs({ ...BACKOFF, random: this.#options.ports.random }, failures), retryAfterMs(error));
+    return Math.max(backoffMs({ ...LOOP_PAUSE, random: this.#options.ports.random }, failures), retryAfterMs(error));
   }
 
   /**
